@@ -1,0 +1,39 @@
+"""What a worker is told when it starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streams.rules import Rules
+from topologies.engine.limits import LIMITS, Limits
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Where Kafka is: bootstrap servers, topic prefix, and any further librdkafka options."""
+
+    bootstrap: str
+    prefix: str = ""
+    kafka: Mapping[str, str] = field(default_factory=dict)
+
+    def client(self, **owned: object) -> dict[str, object]:
+        """Options of one client: the user's first, those that exactly-once stands on last."""
+        return {**self.kafka, "bootstrap.servers": self.bootstrap, **owned}
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """A worker's settings."""
+
+    cluster: ClusterConfig
+    home: Path = Path(".headrace")
+    """Folder of all local state."""
+    instance: str | None = None
+    """HEADRACE_INSTANCE; None takes the first free slot of this host."""
+    web_host: str = "127.0.0.1"
+    web_port: int = 6066
+    """0 takes a free port."""
+    rules: Rules = field(default_factory=Rules)
+    version: str = "0"
+    """headrace's version."""
+    limits: Limits = LIMITS

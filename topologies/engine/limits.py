@@ -1,0 +1,43 @@
+"""Every limit of the engine, with its unit. Sources: docs/architecture.md, "One step"."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds that hold memory, transactions and waits."""
+
+    poll_records: int = 6_000
+    """Records taken from librdkafka in one poll."""
+    step_records: int = 6_000
+    """Records that one step decides."""
+    inbox_intents: int = 24_000
+    """Fetched but undecided intents above which intents are paused."""
+    deadlines: int = 2_000
+    """Deadlines that one step of one partition carries out (R12)."""
+    poll_wait_s: float = 0.05
+    """How long a poll waits for its first record."""
+    call_s: float = 10.0
+    """How long a Kafka call may be retried before its outcome counts as unknown."""
+    watchdog_s: float = 60.0
+    """How long one client call may hang before the worker ends itself."""
+    transaction_ms: int = 10_000
+    session_ms: int = 10_000
+    max_poll_ms: int = 120_000
+    restore_wait_s: float = 20.0
+    """How long a restore waits for the changelog's stable end: twice the transaction timeout."""
+    row_cache: int = 150_000
+    """Decoded rows kept in memory per worker, over all tables and partitions."""
+    store_cache_mb: int = 64
+    """RocksDB's block cache per worker."""
+    memtable_mb: int = 16
+    """RocksDB's write buffer per partition."""
+    free_disk_mb: int = 1_024
+    """Below this the worker pauses its input."""
+    unknown_bad_in_a_row: int = 100
+    """Records that fail for an unknown reason, one after another, before a partition's worker stops."""
+    stop_s: float = 20.0
+    """A graceful stop: the step under way, then store, consumer, producer."""
+
+
+LIMITS = Limits()

@@ -1,0 +1,68 @@
+"""What a plan is: agents, what they read, what they keep. A plan is a value; drivers run it."""
+
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streams.tables import TableSpec
+from streams.turn import AliasOwner, Decided, Received, Turn
+from topologies.topics import Topic, changelog, dead_letters
+
+Decision = Callable[[Sequence[Any], Turn[Any]], Decided]
+"""(batch, turn) -> Decided."""
+
+
+@dataclass(frozen=True)
+class Agent:
+    """One agent: its decisions by inlet, and its tables.
+
+    An inlet is a topic, or the name of the agent that hands its batch on. `bind` makes the tables
+    object of the decisions from one table per spec. `expire(turn, most)` carries out deadlines that
+    have passed; `next_deadline(tables)` is the earliest one in µs, or None.
+    """
+
+    name: str
+    inlets: dict[Topic | str, Decision]
+    tables: tuple[TableSpec, ...] = ()
+    bind: Callable[..., Any] = tuple
+    expire: Callable[[Turn[Any], int], Decided] | None = None
+    next_deadline: Callable[[Any], int | None] | None = None
+
+
+@dataclass(frozen=True)
+class SharedTable:
+    """A table that every worker reads whole from its topic: `fold` applies one record to the rows."""
+
+    name: str
+    topic: Topic
+    fold: Callable[[MutableMapping[str, AliasOwner], Received], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Agents of one role, and the order in which a step feeds them the topics of a partition (R12)."""
+
+    role: str
+    agents: tuple[Agent, ...]
+    inputs: tuple[Topic, ...]
+    outputs: tuple[Topic, ...]
+    shared: SharedTable
+
+    def reader_of(self, topic: Topic) -> Agent:
+        """The agent that reads `topic`."""
+        return next(agent for agent in self.agents if topic in agent.inlets)
+
+    def next_of(self, agent: Agent) -> Agent | None:
+        """The agent to which `agent` hands its batches on, if any."""
+        return next((other for other in self.agents if agent.name in other.inlets), None)
+
+    def tables(self) -> Iterator[TableSpec]:
+        """Every table of every agent."""
+        for agent in self.agents:
+            yield from agent.tables
+
+    def topics(self) -> tuple[Topic, ...]:
+        """Every topic that the plan needs, each once: inputs, outputs, dead letters, changelogs."""
+        letters = [dead_letters(agent.name) for agent in self.agents if any(isinstance(i, Topic) for i in agent.inlets)]
+        found = [*self.inputs, *self.outputs, *letters, *(changelog(table.name) for table in self.tables())]
+        return tuple({topic.name: topic for topic in found}.values())

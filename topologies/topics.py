@@ -1,0 +1,63 @@
+"""Every topic of the contract, as data: what a record is, its key, how it is kept.
+
+Names stand here without the topic prefix (`HEADRACE_TOPIC_PREFIX`), which the engine and the
+readers put before them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas import events
+
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic: `record` is the type of its values (None: any bytes), `key` what its key names."""
+
+    name: str
+    record: Any
+    key: str
+    config: dict[str, str] = field(default_factory=lambda: dict(KEPT), compare=False)
+
+    @property
+    def subject(self) -> str:
+        """The schema subject of its values."""
+        return f"{self.name}-value"
+
+
+INTENTS = Topic("payments.intents", events.Intent, "debtor", KEPT | APPEND_TIME)
+EVENTS = Topic("payments.events", events.PaymentEvent, "debtor")
+POSTINGS = Topic("ledger.postings", events.Posting, "account")
+CREDITS = Topic("ledger.credits", events.Credit, "creditor")
+REVERSALS = Topic("ledger.reversals", events.Reversal, "debtor")
+COMMANDS = Topic("accounts.commands", events.AccountCommand, "account", KEPT | APPEND_TIME)
+ALIASES = Topic("accounts.aliases", events.AliasClaim, "alias", KEPT | APPEND_TIME)
+ACCOUNT_EVENTS = Topic("accounts.events", events.AccountEvent, "account")
+BATCHES = Topic("settlement.batches", events.SettlementBatch, "account")
+JOURNAL = Topic("headrace.journal", events.JournalRecord, "none")
+SETTINGS = Topic("headrace.settings", events.SettingsRecord, "hash")
+REDRIVES = Topic("headrace.redrives", events.Redrive, "letter")
+
+CONTRACT = (
+    INTENTS, EVENTS, POSTINGS, CREDITS, REVERSALS, COMMANDS, ALIASES, ACCOUNT_EVENTS, BATCHES, JOURNAL, SETTINGS,
+    REDRIVES,
+)  # fmt: skip
+BY_NAME = {topic.name: topic for topic in CONTRACT}
+
+
+def dead_letters(agent: str) -> Topic:
+    """The dead-letter topic of an agent."""
+    return Topic(f"dlq.payments.{agent}", None, "as read")
+
+
+def changelog(table: str) -> Topic:
+    """The changelog of a table: key = row key, value = the row as a JSON array, or a tombstone."""
+    return Topic(
+        f"headrace.changelog.{table}",
+        None,
+        "row",
+        {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "delete.retention.ms": "604800000"},
+    )
