@@ -1,0 +1,1 @@
+"""The past: reading topics, auditing the books."""

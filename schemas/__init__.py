@@ -1,0 +1,1 @@
+"""The words: Avro schemas, the records they describe, money, keys, and the codec."""

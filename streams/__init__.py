@@ -1,0 +1,1 @@
+"""The decisions: deterministic rules over records and tables."""

@@ -1,0 +1,1 @@
+"""The plan: topics, agents, and the engine that runs them."""

@@ -10,6 +10,7 @@ PAYMENTS = Plan(
         Agent(
             "admission",
             {topics.ALIASES: admission.claim, topics.INTENTS: admission.admit},
+            outputs=(topics.ACCOUNT_EVENTS,),
             tables=admission.TABLES,
             bind=admission.AdmissionTables,
         ),
@@ -27,6 +28,7 @@ PAYMENTS = Plan(
                 topics.CREDITS: ledger.credit,
                 "screening": ledger.debit,
             },
+            outputs=(topics.EVENTS, topics.POSTINGS, topics.CREDITS, topics.REVERSALS, topics.ACCOUNT_EVENTS),
             tables=ledger.TABLES,
             bind=ledger.LedgerTables,
             expire=ledger.expire,
@@ -35,14 +37,5 @@ PAYMENTS = Plan(
     ),
     # Money comes in before it goes out (R12).
     inputs=(topics.ALIASES, topics.COMMANDS, topics.REVERSALS, topics.CREDITS, topics.INTENTS),
-    outputs=(
-        topics.EVENTS,
-        topics.POSTINGS,
-        topics.CREDITS,
-        topics.REVERSALS,
-        topics.ACCOUNT_EVENTS,
-        topics.JOURNAL,
-        topics.SETTINGS,
-    ),
     shared=SharedTable("aliases", topics.ALIASES, admission.fold_alias),
 )

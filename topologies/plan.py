@@ -6,7 +6,7 @@ from typing import Any
 
 from streams.tables import TableSpec
 from streams.turn import AliasOwner, Decided, Received, Turn
-from topologies.topics import Topic, changelog, dead_letters
+from topologies.topics import JOURNAL, SETTINGS, Topic, changelog, dead_letters
 
 Decision = Callable[[Sequence[Any], Turn[Any]], Decided]
 """(batch, turn) -> Decided."""
@@ -16,17 +16,24 @@ Decision = Callable[[Sequence[Any], Turn[Any]], Decided]
 class Agent:
     """One agent: its decisions by inlet, and its tables.
 
-    An inlet is a topic, or the name of the agent that hands its batch on. `bind` makes the tables
+    An inlet is a topic, or the name of the agent that hands its batch on; `outputs` are the topics it
+    writes. `bind` makes the tables
     object of the decisions from one table per spec. `expire(turn, most)` carries out deadlines that
     have passed; `next_deadline(tables)` is the earliest one in µs, or None.
     """
 
     name: str
     inlets: dict[Topic | str, Decision]
+    outputs: tuple[Topic, ...] = ()
     tables: tuple[TableSpec, ...] = ()
     bind: Callable[..., Any] = tuple
     expire: Callable[[Turn[Any], int], Decided] | None = None
     next_deadline: Callable[[Any], int | None] | None = None
+
+    @property
+    def reads_topics(self) -> bool:
+        """Whether it reads topics, and so has dead letters."""
+        return any(isinstance(inlet, Topic) for inlet in self.inlets)
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,6 @@ class Plan:
     role: str
     agents: tuple[Agent, ...]
     inputs: tuple[Topic, ...]
-    outputs: tuple[Topic, ...]
     shared: SharedTable
 
     def reader_of(self, topic: Topic) -> Agent:
@@ -63,6 +69,8 @@ class Plan:
 
     def topics(self) -> tuple[Topic, ...]:
         """Every topic that the plan needs, each once: inputs, outputs, dead letters, changelogs."""
-        letters = [dead_letters(agent.name) for agent in self.agents if any(isinstance(i, Topic) for i in agent.inlets)]
-        found = [*self.inputs, *self.outputs, *letters, *(changelog(table.name) for table in self.tables())]
+        outputs = [topic for agent in self.agents for topic in agent.outputs]
+        letters = [dead_letters(agent.name) for agent in self.agents if agent.reads_topics]
+        changelogs = [changelog(table.name) for table in self.tables()]
+        found = [*self.inputs, *outputs, JOURNAL, SETTINGS, *letters, *changelogs]
         return tuple({topic.name: topic for topic in found}.values())

@@ -1,0 +1,1 @@
+"""The drivers of the plan. This package imports nothing by itself."""

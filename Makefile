@@ -1,0 +1,42 @@
+# Everything headrace needs is installed into .venv by the first target that is run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup demo check test bench wheel clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   the main job on a local Kafka: a day of payments, then the audit   (ARGS=\"--payments 5000\")"
+	@echo "make check  style, types, the rules of the house, the wheel"
+	@echo "make test   all tests, with the real Kafka"
+	@echo "make bench  throughput of the drain of a backlog                                (ARGS=\"--payments 200000\")"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("headrace needs Python 3.11 or later; this is " + sys.version.split()[0] + " (make PYTHON=python3.12 ...)" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up $(VENV) (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: install your system's python3-venv package"; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[broker,dev,bench]"
+	@touch $@
+
+demo: setup
+	@$(BIN)/headrace demo $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/house
+
+test: setup
+	$(BIN)/pytest -q -m "not broker" $(ARGS)
+	$(BIN)/pytest -q -m broker $(ARGS)
+
+bench: setup
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

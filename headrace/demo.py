@@ -1,0 +1,275 @@
+"""`headrace demo`: a believable day through the real pipeline, on topics of its own, and the books at its end."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from time import monotonic, time_ns
+from typing import Any, NamedTuple
+
+from headrace.day import Day, Published, a_day
+from headrace.fates import LETTERS, Fates
+from headrace.progress import Progress
+from headrace.workers import Crew
+from headrace.world import kind_of
+from replay.audit import AuditReport, audit
+from replay.reader import Reader
+from replay.tail import Tail, members
+from schemas import codec
+from schemas.events import Intent, Micros
+from topologies import topics
+from topologies.engine.admin import create_topics
+from topologies.engine.config import ClusterConfig
+from topologies.engine.sender import Sender
+from topologies.payments import PAYMENTS
+
+ALONE_S = 120.0
+"""How long the demo waits without progress once none of its workers is left."""
+CHUNK = 500
+"""Intents published between two looks at what has come back."""
+QUIET_S = 30.0
+"""After so long without progress the demo says so, again and again."""
+
+
+class DemoFailed(Exception):
+    """The demo can't go on: the message names the thing, the reason and the way out."""
+
+
+class RunUsed(DemoFailed):
+    """The run id was used before."""
+
+
+class Wanted(NamedTuple):
+    """What kind of demo."""
+
+    run: str
+    payments: int
+    seed: int
+    workers: int
+    """0: those of `headrace run --run ID`."""
+    partitions: int = 4
+    replication: int = 1
+
+
+class Books(NamedTuple):
+    """Money at the end, by (kind of account, currency)."""
+
+    balances: Counter[tuple[str, str]]
+    """Credits less debits, posted, in minor units."""
+    held: Counter[tuple[str, str]]
+    """Pending debits."""
+    accounts: Counter[tuple[str, str]]
+
+
+class Outcome(NamedTuple):
+    """What a demo came to."""
+
+    wanted: Wanted
+    fates: Fates
+    seconds: float
+    """From the first intent published to the last fate seen."""
+    books: Books
+    audit: AuditReport
+
+    @property
+    def rate(self) -> float:
+        """Intents per second."""
+        return self.fates.answered / self.seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """The demo's result, as `--json` prints it."""
+        return {
+            "run": self.wanted.run,
+            "seed": self.wanted.seed,
+            "workers": self.wanted.workers,
+            "intents": self.fates.answered,
+            "events_by_status": dict(sorted(self.fates.by_status.items())),
+            "dead_letters": dict(sorted(self.fates.dead_letters.items())),
+            "repeats": self.fates.repeats,
+            "seconds": round(self.seconds, 3),
+            "payments_per_second": round(self.rate, 1),
+            "end_to_end_ms": self.fates.percentiles_ms(),
+            "audit": {check.name: check.ok for check in self.audit.checks},
+        }
+
+
+def prepare(cluster: ClusterConfig, wanted: Wanted) -> None:
+    """Creates the run's topics. Raises RunUsed where there are records on them."""
+    report = create_topics(cluster, PAYMENTS, wanted.partitions, wanted.replication)
+    if report.refused:
+        raise DemoFailed(report.refused[0])
+    with Reader(cluster) as reader:
+        used = [name for (name, _), end in reader.ends([topics.INTENTS.name, topics.COMMANDS.name]).items() if end]
+    if used:
+        raise RunUsed(
+            f"run {wanted.run} was used before: {cluster.prefix}{used[0]} is not empty. Choose another --run, or none."
+        )
+
+
+def run_demo(cluster: ClusterConfig, wanted: Wanted, crew: Crew, progress: Progress) -> Outcome:
+    """The whole demo on prepared topics; starts its workers and stops them.
+
+    Raises DemoFailed, replay.reader.Unreachable, topologies.engine.sender.Undelivered.
+    """
+    day = a_day(wanted.payments, wanted.seed, Micros(time_ns() // 1_000))
+    rest = encoded(day.rest)
+    if wanted.workers:
+        crew.start(wanted.workers)
+    else:
+        _await_members(cluster, wanted, progress)
+    progress.say(
+        f"kill a worker if you like (kill -9 PID); start another with: headrace run --run {wanted.run} --port 0"
+    )
+    watch = Watch(crew, progress, wanted)
+    sender = Sender(cluster)
+    _open_accounts(cluster, day, sender, watch)
+    fates = Fates(cluster.prefix)
+    with Tail(cluster, [topics.EVENTS.name, *_letter_topics()]) as tail:
+        started = monotonic()
+        _publish(encoded(day.funding), sender, tail, fates, watch.stage("opening money", len(day.funding)))
+        _publish(rest, sender, tail, fates, watch.stage("the day", wanted.payments))
+        seconds = monotonic() - started
+    progress.done()
+    codes = crew.stop()
+    if codes:
+        progress.say(f"workers stopped, exit codes {', '.join(map(str, codes))}")
+    progress.say("folding the books from ledger.postings, then auditing every topic from its start")
+    return Outcome(wanted, fates, seconds, fold_books(cluster), audit(cluster, quiet=True))
+
+
+def encoded(records: Iterable[Published]) -> list[tuple[bytes, bytes]]:
+    """Keys and values as they go to Kafka."""
+    encode = codec.encoder(Intent)
+    return [
+        (record.key.encode(), encode(record.value) if isinstance(record.value, Intent) else record.value)
+        for record in records
+    ]
+
+
+def _letter_topics() -> list[str]:
+    return [topic.name for topic in PAYMENTS.topics() if topic.name.startswith(LETTERS)]
+
+
+class Watch:
+    """Tells how far a stage is, and notices workers that die and progress that ends."""
+
+    def __init__(self, crew: Crew, progress: Progress, wanted: Wanted) -> None:
+        self._crew = crew
+        self._progress = progress
+        self._wanted = wanted
+        self._total = 0
+        self._done = -1
+        self._moved = self._said = monotonic()
+        self._alive = crew.alive()
+
+    def stage(self, name: str, total: int) -> "Watch":
+        """A new stage; `total` of something are to be done."""
+        self._total, self._done = total, -1
+        self._moved = self._said = monotonic()
+        self._progress.stage(name, total)
+        return self
+
+    def look(self, done: int, told: Callable[[], str]) -> None:
+        """`done` so far. Raises DemoFailed where no worker is left and nothing moves."""
+        now = monotonic()
+        if done != self._done:
+            self._done, self._moved = done, now
+        alive, before = self._crew.alive(), self._alive
+        self._alive = alive
+        if alive < before:
+            self._progress.say(
+                f"the demo goes on; start another worker with: headrace run --run {self._wanted.run} --port 0"
+            )
+        self._progress.update(done, told)
+        still = now - self._moved
+        if still > ALONE_S and alive == 0:
+            raise DemoFailed(
+                f"no worker is left and nothing moved for {ALONE_S:.0f} s: {done:,} of {self._total:,} are done. "
+                f"Read the workers' logs; to try again, start a new demo. What run {self._wanted.run} has done "
+                f"is safe: headrace run --run {self._wanted.run} continues it."
+            )
+        if still > QUIET_S and now - self._said > QUIET_S:
+            self._said = now
+            self._progress.say(f"nothing moved for {still:.0f} s; {alive} of the demo's workers are alive")
+
+
+def _await_members(cluster: ClusterConfig, wanted: Wanted, progress: Progress) -> None:
+    progress.say(f"waiting for a worker; start one with: headrace run --run {wanted.run} --port 0")
+    with Tail(cluster, [topics.ACCOUNT_EVENTS.name]) as tail:
+        while members(cluster, PAYMENTS.role) == 0:
+            tail.poll(1.0)
+
+
+def _open_accounts(cluster: ClusterConfig, day: Day, sender: Sender, watch: Watch) -> None:
+    """Publishes commands and claims, and waits until each has its answer."""
+    waiting = {command.command_id for command in day.commands} | {claim.claim_id for claim in day.claims}
+    total = len(waiting)
+    watch.stage("accounts and aliases", total)
+    for command in day.commands:
+        sender.send(topics.COMMANDS.name, command.account.encode(), codec.encode(command))
+    decode = codec.decoder(topics.ACCOUNT_EVENTS.subject)
+    with Tail(cluster, [topics.ACCOUNT_EVENTS.name]) as tail:
+
+        def answered(until: int) -> None:
+            while len(waiting) > until:
+                for raw in tail.poll(0.1):
+                    assert raw.value is not None, raw
+                    answer = decode(raw.value)
+                    waiting.discard(answer.command_id)
+                    if not answer.accepted:
+                        raise DemoFailed(f"{answer.command_id} was refused with {answer.reason}; use a new --run")
+                watch.look(total - len(waiting), lambda: f"{len(waiting):,} answers to come")
+
+        sender.flush()
+        answered(len(day.claims))  # an alias needs its account
+        for claim in day.claims:
+            sender.send(topics.ALIASES.name, claim.alias.encode(), codec.encode(claim))
+        sender.flush()
+        answered(0)
+
+
+def _publish(records: list[tuple[bytes, bytes]], sender: Sender, tail: Tail, fates: Fates, watch: Watch) -> None:
+    """Publishes as fast as it can, while the answers are read; returns when each has its fate."""
+    due = fates.answered + len(records)
+    source, note, topic = iter(records), fates.note, topics.INTENTS.name
+    started, before = monotonic(), fates.answered
+
+    def told() -> str:
+        rate = (fates.answered - before) / max(monotonic() - started, 0.001)
+        shown = ", ".join(f"{status.lower()} {count:,}" for status, count in fates.by_status.most_common(4))
+        return f"{rate:,.0f}/s, lag {fates.waiting:,}, {shown}"
+
+    while chunk := list(islice(source, CHUNK)):
+        for key, value in chunk:
+            sender.send(topic, key, value, delivered=note)
+        fates.observe(tail.poll())
+        watch.look(fates.answered, told)
+    sender.flush()
+    while fates.answered < due:
+        if fates.failed is not None:
+            raise DemoFailed(f"an intent could not be published: {fates.failed}; is the broker up? headrace status")
+        fates.observe(tail.poll(0.1))
+        watch.look(fates.answered, told)
+
+
+def fold_books(cluster: ClusterConfig) -> Books:
+    """Balances by kind of account, from each account's last entry on ledger.postings."""
+    last: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for entry in _entries(cluster):
+        place = (entry.account, entry.currency)
+        if place not in last or last[place][0] < entry.sequence:
+            last[place] = (entry.sequence, entry.credits_posted - entry.debits_posted, entry.debits_pending)
+    books = Books(Counter(), Counter(), Counter())
+    for (account, currency), (_, balance, held) in last.items():
+        place = (kind_of(account), currency)
+        books.balances[place] += balance
+        books.held[place] += held
+        books.accounts[place] += 1
+    return books
+
+
+def _entries(cluster: ClusterConfig) -> Iterator[Any]:
+    decode = codec.decoder(topics.POSTINGS.subject)
+    with Reader(cluster) as reader:
+        for raw in reader.read(topics.POSTINGS.name, reader.ends([topics.POSTINGS.name])):
+            assert raw.value is not None, raw
+            yield from decode(raw.value).entries

@@ -1,0 +1,99 @@
+"""Workers as processes of their own: started, watched and stopped by whoever started them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+STOP_S = 25.0
+"""A graceful stop takes at most so long."""
+
+
+class Crew:
+    """Some `headrace run` processes, each with a log file in `folder`. Ends none but its own."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+        self._arguments = [sys.executable, "-m", "headrace", *arguments]
+        self._folder = folder
+        self._say = say
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._told: set[int] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self, count: int, more: Mapping[str, str] | None = None) -> list[int]:
+        """Starts `count` workers, with `more` in their environment; their pids.
+
+        They take no Ctrl-C of the terminal, only `stop`.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_INSTANCE"}
+        started = []
+        for _ in range(count):
+            path = self._folder / f"worker-{len(self._processes) + 1}.log"
+            with path.open("wb") as log:
+                process = subprocess.Popen(
+                    self._arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env={**environment, **(more or {})},
+                    start_new_session=True,
+                )
+            self._processes.append(process)
+            started.append(process.pid)
+            self._say(f"worker {len(self._processes)}: pid {process.pid}, log {path}")
+        return started
+
+    @property
+    def pids(self) -> list[int]:
+        """Of all that were started, dead ones too."""
+        return [process.pid for process in self._processes]
+
+    def alive(self) -> int:
+        """How many run. Those that died since the last look are said."""
+        running = 0
+        for number, process in enumerate(self._processes, 1):
+            code = process.poll()
+            if code is None:
+                running += 1
+            elif process.pid not in self._told:
+                self._told.add(process.pid)
+                self._say(
+                    f"worker {number} with pid {process.pid} died: {_how(code)}. {self._last_words(number)}".rstrip()
+                )
+        return running
+
+    def _last_words(self, number: int) -> str:
+        path = self._folder / f"worker-{number}.log"
+        lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+        return f"Its last line: {lines[-1][:300]}" if lines else ""
+
+    def stop(self) -> list[int | None]:
+        """SIGTERM to all that run, and SIGKILL to those that run after `STOP_S` seconds; exit codes."""
+        running = [process for process in self._processes if process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = monotonic() + STOP_S
+        while any(process.poll() is None for process in running) and monotonic() < deadline:
+            sleep(0.05)
+        for process in running:
+            if process.poll() is None:
+                self._say(f"worker with pid {process.pid} did not stop within {STOP_S:.0f} s and was killed")
+                process.kill()
+            process.wait()
+            self._told.add(process.pid)
+        return [process.returncode for process in self._processes]
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,336 @@
+"""The audit: judges a cluster by its topics alone (invariants 1 to 5 and 10 of docs/architecture.md).
+
+It shares no code with the decisions that it judges. A running system is judged at one cut:
+
+1. The journal is read to its end. Per partition it says up to where each input was read, and how
+   many records went to each output partition.
+2. Only then the ends of all other topics are taken, open transactions included, and each topic is
+   read to there, waiting for what is open. So all that those steps wrote is seen.
+3. A record belongs to a step inside the cut if it is among the first n of its source on its
+   partition, n being the journal's sum (see `replay.journal`). Everything else is left out.
+4. Where a step inside the cut has read a credit or reversal that lies outside it, the cut of the
+   reading partition is moved back until that is so nowhere: then the cut is a state that the system
+   really was in, and a credit is decided inside it exactly if it was read inside it.
+5. At the end the journal is read once more. No partition may hold more records of a source than the
+   journal accounts for by then, nor fewer than it did at first.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol
+
+from schemas.codec import Undecodable
+
+from replay.books import Account, Books
+from replay.fates import Fates
+from replay.journal import ANYBODY, Cut, Journal, Route, Tally, compare
+from replay.outcomes import APPLIED, Outcomes
+from replay.reader import Place, Raw, Reader
+from replay.verdicts import AuditReport, Check, Verdict, Verdicts, plain
+from schemas import codec
+from schemas.events import PaymentEvent
+from schemas.keys import partition_of
+from topologies.engine.config import ClusterConfig
+from topologies.topics import (
+    ACCOUNT_EVENTS,
+    COMMANDS,
+    CONTRACT,
+    CREDITS,
+    EVENTS,
+    INTENTS,
+    JOURNAL,
+    POSTINGS,
+    REVERSALS,
+    Topic,
+)
+
+READ = (JOURNAL, COMMANDS, ACCOUNT_EVENTS, REVERSALS, CREDITS, EVENTS, INTENTS, POSTINGS)
+"""Topics that must be there, in the order in which they are read; dead letters are read where there are any."""
+LETTERS = "dlq.payments."
+EACH = 50_000
+"""Records between two lines of progress."""
+
+Progress = Callable[[str], None]
+
+__all__ = ("AuditReport", "Check", "Progress", "Source", "audit", "judge")
+
+
+class Source(Protocol):
+    """Where records come from: `Reader`, or lists in a test."""
+
+    def require(self, topics: Sequence[str]) -> dict[str, int]:
+        """Partition count of every topic; raises TopicMissing unless `topics` are among them."""
+
+    def ends(self, topics: Sequence[str]) -> dict[Place, int]:
+        """The offset after the last record of each partition."""
+
+    def read(self, topic: str, ends: Mapping[Place, int], starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
+        """The committed records below `ends`, from `starts` or the beginning."""
+
+
+def audit(cluster: ClusterConfig, *, quiet: bool = False, progress: Progress | None = None) -> AuditReport:
+    """Judges a cluster's topics. `quiet` also fails on intents that wait and on money in transit.
+
+    `progress` is told a line now and then. Raises replay.reader.Unreachable and TopicMissing.
+    """
+    with Reader(cluster) as reader:
+        return judge(reader, quiet=quiet, progress=progress)
+
+
+def judge(source: Source, *, quiet: bool = False, progress: Progress | None = None) -> AuditReport:
+    """Judges what `source` holds; see `audit`."""
+    return _Audit(source, progress or (lambda _line: None)).run(quiet=quiet)
+
+
+class _Audit:
+    def __init__(self, source: Source, say: Progress) -> None:
+        self._source = source
+        self._say = say
+        self._counts = source.require([topic.name for topic in READ])
+        self._partitions = self._counts[INTENTS.name]
+        self._letter_topics = sorted(name for name in self._counts if name.startswith(LETTERS))
+        self._verdicts = Verdicts()
+        self._journal = Journal(self._verdicts)
+        self._records: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._ends: dict[Place, int] = {}
+
+    def run(self, *, quiet: bool) -> AuditReport:
+        begun = monotonic()
+        if (odd := self._uneven()) is not None:
+            self._verdicts.counts.offends(odd)
+            return AuditReport(ok=False, checks=self._verdicts.checks(), seconds=monotonic() - begun)
+        seen = self._source.ends([JOURNAL.name])
+        self._steps(seen, None)
+        cut = self._journal.cut()
+        self._ends = self._source.ends([topic.name for topic in READ[1:]] + self._letter_topics)
+        tally = Tally(cut)
+        flags = self._flags(tally)
+        outcomes = Outcomes(self._verdicts, self._partitions, cut)
+        routes: dict[Route, array[int]] = {}
+        self._reversals(outcomes, routes)
+        self._credits(outcomes, routes)
+        cut.close(routes)
+        outcomes.leave_out(cut.outside(routes))
+        tally.found.update({route: len(offsets) for route, offsets in routes.items()})
+        lost = self._dead_letters(outcomes, tally)
+        self._events(outcomes, tally)
+        undecided = outcomes.undecided(lost)
+        fates = self._intents(cut, outcomes)
+        books = Books(self._verdicts, self._partitions, flags, fates.conflicts())
+        self._postings(tally, books)
+        self._compare_transit(books, undecided)
+        self._later(seen, cut, tally)
+        return self._report((outcomes, fates, books), quiet=quiet, seconds=monotonic() - begun)
+
+    def _uneven(self) -> str | None:
+        for name in [topic.name for topic in READ] + self._letter_topics:
+            if self._counts[name] != self._partitions:
+                return (
+                    f"{name} has {self._counts[name]} partitions, {INTENTS.name} {self._partitions}: records of one "
+                    "account stand apart, nothing can be judged"
+                )
+        return None
+
+    def _raws(self, topic: str, starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
+        """The records of a topic, counted and told about."""
+        count = 0
+        for raw in self._source.read(topic, self._ends, starts):
+            count += 1
+            if not count % EACH:
+                self._say(f"{topic}: {count:,} records")
+            yield raw
+        self._records[topic] += count
+        self._say(f"{topic}: {count:,} records, done")
+
+    def _decoded(self, topic: Topic) -> Iterator[tuple[int, int, Any]]:
+        """(partition, offset, record) of a topic that we write; unreadable ones are offences."""
+        decode = codec.decoder(topic.subject)
+        verdict = self._verdicts.readable
+        for raw in self._raws(topic.name):
+            try:
+                record = decode(raw.value)
+            except Undecodable as error:
+                verdict.offends(
+                    f"{topic.name} partition {raw.partition} offset {raw.offset} can't be decoded ({error.code}: "
+                    f"{error.reason}): we wrote nonsense, or somebody else wrote here"
+                )
+                continue
+            verdict.examined += 1
+            yield raw.partition, raw.offset, record
+
+    def _steps(self, ends: dict[Place, int], starts: Mapping[Place, int] | None) -> None:
+        decode = codec.decoder(JOURNAL.subject)
+        self._ends = ends
+        for raw in self._raws(JOURNAL.name, starts):
+            try:
+                step = decode(raw.value)
+            except Undecodable as error:
+                self._verdicts.readable.offends(
+                    f"{JOURNAL.name} partition {raw.partition} offset {raw.offset} can't be decoded ({error.code}: "
+                    f"{error.reason})"
+                )
+                continue
+            self._journal.add(raw.partition, raw.offset, step)
+
+    def _flags(self, tally: Tally) -> dict[Account, tuple[str, ...]]:
+        """The flags of every account, by currency: those of the first OPEN that was accepted."""
+        accepted: set[tuple[str, str]] = set()
+        for partition, _offset, answer in self._decoded(ACCOUNT_EVENTS):
+            tally.inside(ANYBODY, ACCOUNT_EVENTS.name, partition)
+            if answer.accepted and answer.alias is None:
+                accepted.add((answer.account, answer.command_id))
+        flags: dict[Account, tuple[str, ...]] = {}
+        known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        decode = codec.decoder(COMMANDS.subject)
+        for raw in self._raws(COMMANDS.name):
+            try:
+                command = decode(raw.value)
+            except Undecodable:
+                continue
+            if command.command == "OPEN" and (command.account, command.command_id) in accepted:
+                held = tuple(command.flags)
+                flags.setdefault((command.account, command.currency), known.setdefault(held, held))
+        return flags
+
+    def _reversals(self, outcomes: Outcomes, routes: "dict[Route, array[int]]") -> None:
+        for partition, offset, reversal in self._decoded(REVERSALS):
+            source = partition_of(reversal.creditor, self._partitions)
+            routes.setdefault((source, REVERSALS.name, partition), array("q")).append(offset)
+            outcomes.reversal(partition, offset, reversal)
+
+    def _credits(self, outcomes: Outcomes, routes: "dict[Route, array[int]]") -> None:
+        for partition, offset, credit in self._decoded(CREDITS):
+            home = credit.home_partition
+            if home != partition_of(credit.debtor, self._partitions):
+                self._verdicts.transit.offends(
+                    f"{CREDITS.name} partition {partition} offset {offset}, payment {credit.payment_id}: names home "
+                    f"partition {home}, which is not where {credit.debtor} lives"
+                )
+                continue
+            routes.setdefault((home, CREDITS.name, partition), array("q")).append(offset)
+            outcomes.credit(partition, offset, credit)
+
+    def _dead_letters(self, outcomes: Outcomes, tally: Tally) -> set[tuple[str, int, int]]:
+        """Counts letters inside the cut and compares them with the journal; gives the inputs they stand for."""
+        lost: set[tuple[str, int, int]] = set()
+        for topic in self._letter_topics:
+            for raw in self._raws(topic):
+                if not tally.inside(raw.partition, topic, raw.partition):
+                    continue
+                headers = _last_headers(raw)
+                self._codes[headers.get("headrace.error.code", "none")] += 1
+                origin = self._origin(headers)
+                if origin is None or origin not in self._journal.letters:
+                    self._verdicts.counts.offends(
+                        f"{topic} partition {raw.partition} offset {raw.offset}: its __dlq.errors headers name "
+                        f"{origin or 'no input'}, of which the journal knows no dead letter"
+                    )
+                    continue
+                if origin[0] == INTENTS.name:
+                    outcomes.homes[origin[1]].letters[origin[2]] += 1
+                lost.add(origin)
+        return lost
+
+    def _origin(self, headers: Mapping[str, str]) -> tuple[str, int, int] | None:
+        """(topic without prefix, partition, offset) of the input that became a letter."""
+        named = headers.get("__dlq.errors.topic", "")
+        topic = next((topic.name for topic in CONTRACT if named.endswith(topic.name)), None)
+        partition, offset = headers.get("__dlq.errors.partition", ""), headers.get("__dlq.errors.offset", "")
+        if topic is None or not partition.isdecimal() or not offset.isdecimal() or int(partition) >= self._partitions:
+            return None
+        return topic, int(partition), int(offset)
+
+    def _events(self, outcomes: Outcomes, tally: Tally) -> None:
+        event: PaymentEvent
+        partitions, name = self._partitions, EVENTS.name
+        for partition, offset, event in self._decoded(EVENTS):
+            # Only the creditor's partition writes COMPLETED and CAPTURED; all else is written at home (R15).
+            source = partition_of(event.creditor, partitions) if event.status in APPLIED else partition
+            if tally.inside(source, name, partition):
+                outcomes.event(partition, offset, event)
+
+    def _intents(self, cut: Cut, outcomes: Outcomes) -> Fates:
+        fates = Fates(self._verdicts, cut, outcomes.homes)
+        decode = codec.decoder(INTENTS.subject)
+        for raw in self._raws(INTENTS.name):
+            try:
+                intent = decode(raw.value)
+            except Undecodable:
+                intent = None
+            fates.intent(raw.partition, raw.offset, intent)
+        fates.close()
+        return fates
+
+    def _postings(self, tally: Tally, books: Books) -> None:
+        name = POSTINGS.name
+        for partition, offset, posting in self._decoded(POSTINGS):
+            if tally.inside(partition, name, partition):
+                books.post(partition, offset, posting)
+
+    def _compare_transit(self, books: Books, undecided: Mapping[tuple[str, str, str], int]) -> None:
+        for paid in sorted({*books.transit, *undecided}):
+            there, expected = books.transit.get(paid, 0), undecided.get(paid, 0)
+            if there != expected:
+                debtor, payment_id, currency = paid
+                meaning = (
+                    "money was debited that nobody will credit or return"
+                    if there > expected
+                    else "money will be credited that was never debited"
+                )
+                self._verdicts.transit.offends(
+                    f"payment {payment_id} of {debtor}: in-transit entries of {POSTINGS.name} leave {there} {currency}, "
+                    f"its undecided credits and reversals carry {expected}: {meaning}"
+                )
+
+    def _later(self, seen: Mapping[Place, int], cut: Cut, tally: Tally) -> None:
+        """What the journal says by now bounds what may be there."""
+        self._steps(self._source.ends([JOURNAL.name]), seen)
+        topics = frozenset(topic.name for topic in READ[2:] if topic != INTENTS) | frozenset(self._letter_topics)
+        compare(self._verdicts, topics, cut, self._journal, tally.found)
+
+    def _report(self, parts: tuple[Outcomes, Fates, Books], *, quiet: bool, seconds: float) -> AuditReport:
+        outcomes, fates, books = parts
+        money, held = books.money()
+        in_transit: Counter[str] = Counter()
+        for (_debtor, _payment, currency), amount in books.transit.items():
+            in_transit[currency] += amount
+        checks = self._verdicts.checks()
+        if quiet:
+            checks = (*checks, self._quiet(outcomes, fates, books))
+        return AuditReport(
+            ok=all(check.ok for check in checks),
+            checks=checks,
+            records=dict(self._records),
+            intents=self._verdicts.fates.examined,
+            waiting=fates.waiting,
+            fates=plain(fates.by_fate),
+            events_by_status=plain(outcomes.statuses),
+            declined_by_reason=plain(outcomes.reasons),
+            repeats=outcomes.repeats,
+            dead_letters=plain(self._codes),
+            money=money,
+            held=held,
+            in_transit={currency: amount for currency, amount in sorted(in_transit.items()) if amount},
+            seconds=round(seconds, 3),
+        )
+
+    def _quiet(self, outcomes: Outcomes, fates: Fates, books: Books) -> Check:
+        verdict = Verdict("quiet", "intents, all answered; no money in transit")
+        verdict.examined = self._verdicts.fates.examined
+        if fates.waiting:
+            verdict.offends(f"{fates.waiting:,} intents of {INTENTS.name} wait: no step has read them yet")
+        asked = sum(len(home.asked) for home in outcomes.homes)
+        sent = sum(len(home.sent) for home in outcomes.homes)
+        if sent or asked:
+            verdict.offends(f"{sent:,} credits are undecided and {asked:,} repeats of them unanswered")
+        for (debtor, payment_id, currency), amount in books.transit.items():
+            verdict.offends(f"payment {payment_id} of {debtor}: {amount} {currency} are in transit")
+        return verdict.check()
+
+
+def _last_headers(raw: Raw) -> dict[str, str]:
+    """Headers as text; of several with one name the last counts, which the last to letter it wrote."""
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in raw.headers or ()}

@@ -1,0 +1,170 @@
+"""The journal as a judge reads it: steps that join, and the cut up to which a running system is judged.
+
+A record belongs to a step by its *source*, the partition whose step wrote it, which every record of
+the contract tells by its fields, and by its place: the records of one source stand on an output
+partition in the order of its steps. So the n-th record of a source on (topic, partition) lies inside
+the cut if n is at most the sum of the journal's counts for it.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Mapping
+
+from replay.verdicts import Verdicts
+from schemas.events import JournalRecord
+from topologies.topics import ACCOUNT_EVENTS
+
+CORE = "core"
+"""The role whose steps move money."""
+ANYBODY = -1
+"""Stands for all sources together where a record does not tell its own: answers to commands and claims."""
+STEPS_BACK = 512
+"""Steps per partition that a cut can be moved back."""
+
+Route = tuple[int, str, int]
+"""(source partition, topic, partition)."""
+Place = tuple[str, int]
+"""(topic, partition)."""
+
+
+class Cut:
+    """Up to where each input partition was read, and how many records were written on each route."""
+
+    def __init__(
+        self, nexts: dict[Place, int], written: dict[Route, int], recent: dict[int, list[JournalRecord]]
+    ) -> None:
+        self.nexts = nexts
+        self.written = written
+        self._recent = recent
+
+    def read(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether a step inside the cut has read this record."""
+        return offset < self.nexts.get((topic, partition), 0)
+
+    def close(self, routes: Mapping[Route, "array[int]"]) -> None:
+        """Moves the cut back until no step inside it has read a record that lies outside it.
+
+        The journal's partitions can't be read at one moment, so a step may be seen that read a
+        credit whose own step was not. `routes` holds the offsets of all records of the inner topics.
+        """
+        moved = True
+        while moved:
+            moved = False
+            for (source, topic, partition), offsets in routes.items():
+                inside = self.written.get((source, topic, partition), 0)
+                if inside >= len(offsets):
+                    continue
+                while self.nexts.get((topic, partition), 0) > offsets[inside] and self._step_back(partition):
+                    moved = True
+
+    def _step_back(self, partition: int) -> bool:
+        if not self._recent.get(partition):
+            return False
+        step = self._recent[partition].pop()
+        for read in step.inputs:
+            self.nexts[read.topic, partition] = read.first_offset
+        for out in step.outputs:
+            self.written[source_of(partition, out.topic), out.topic, out.partition] -= out.count
+        return True
+
+    def outside(self, routes: Mapping[Route, "array[int]"]) -> set[tuple[str, int, int]]:
+        """(topic, partition, offset) of the records on `routes` that belong to later steps."""
+        return {
+            (topic, partition, offset)
+            for (source, topic, partition), offsets in routes.items()
+            for offset in offsets[self.written.get((source, topic, partition), 0) :]
+        }
+
+
+def source_of(partition: int, topic: str) -> int:
+    """The source under which a step's records on `topic` are counted."""
+    return ANYBODY if topic == ACCOUNT_EVENTS.name else partition
+
+
+class Journal:
+    """All steps, folded; checks that they join."""
+
+    def __init__(self, verdicts: Verdicts) -> None:
+        self._verdict = verdicts.journal
+        self._last: dict[tuple[str, int], tuple[int, int]] = {}
+        self.nexts: dict[Place, int] = {}
+        self.written: dict[Route, int] = {}
+        self.letters: set[tuple[str, int, int]] = set()
+        """(topic, partition, offset) of every input that became a dead letter."""
+        self._recent: dict[int, deque[JournalRecord]] = {}
+
+    def add(self, partition: int, offset: int, step: JournalRecord) -> None:
+        """The next record of a partition of the journal."""
+        self._verdict.examined += 1
+        self._joins(partition, offset, step)
+        if step.role != CORE:
+            return
+        for read in step.inputs:
+            self._reads(partition, offset, step, read)
+            self.nexts[read.topic, partition] = read.next_offset
+        written = self.written
+        for topic, to, count in step.outputs:
+            route = (source_of(partition, topic), topic, to)
+            written[route] = written.get(route, 0) + count
+        for topic, letter, _code in step.dead_letters:
+            self.letters.add((topic, partition, letter))
+        self._recent.setdefault(partition, deque(maxlen=STEPS_BACK)).append(step)
+
+    def cut(self) -> Cut:
+        """The cut at the journal's end as read so far."""
+        recent = {partition: list(steps) for partition, steps in self._recent.items()}
+        return Cut(dict(self.nexts), dict(self.written), recent)
+
+    def _joins(self, partition: int, offset: int, step: JournalRecord) -> None:
+        number, at = self._last.get((step.role, partition), (0, 0))
+        where = f"headrace.journal partition {partition} offset {offset}, role {step.role}"
+        if step.step != number + 1:
+            meaning = "a step was committed twice" if step.step <= number else "a step was lost"
+            self._verdict.offends(f"{where}: expected step {number + 1}, found {step.step}: {meaning}")
+        if step.at < at:
+            self._verdict.offends(f"{where}: step {step.step} is at {step.at}, its predecessor at {at}: time went back")
+        self._last[step.role, partition] = (step.step, step.at)
+
+    def _reads(self, partition: int, offset: int, step: JournalRecord, read: tuple[str, int, int, int, bool]) -> None:
+        topic, first, after, count, _to_end = read
+        before = self.nexts.get((topic, partition), 0)
+        where = f"headrace.journal partition {partition} offset {offset}, step {step.step}, input {topic}"
+        if first < before:
+            self._verdict.offends(f"{where}: begins at {first}, but all below {before} were read: records read twice")
+        if not 0 <= count <= after - first:
+            self._verdict.offends(f"{where}: {count} records can't stand on the offsets {first} to {after}")
+
+
+class Tally:
+    """Counts what stands on each route, and tells which records lie inside the cut."""
+
+    def __init__(self, cut: Cut) -> None:
+        self._written = cut.written
+        self.found: dict[Route, int] = {}
+
+    def inside(self, source: int, topic: str, partition: int) -> bool:
+        """Counts the next record of this route; whether it belongs to a step inside the cut."""
+        route = (source, topic, partition)
+        number = self.found.get(route, 0) + 1
+        self.found[route] = number
+        return number <= self._written.get(route, 0)
+
+
+def compare(verdicts: Verdicts, topics: frozenset[str], cut: Cut, later: Journal, found: Mapping[Route, int]) -> None:
+    """Each route holds at least what the journal said at the cut, and at most what it says now."""
+    verdict = verdicts.counts
+    verdict.examined = sum(found.values())
+    routes = {route for route in {*cut.written, *later.written} if route[1] in topics} | set(found)
+    for route in sorted(routes):
+        source, topic, partition = route
+        least, most = cut.written.get(route, 0), later.written.get(route, 0)
+        there = found.get(route, 0)
+        who = "steps" if source == ANYBODY else f"partition {source}'s steps"
+        where = f"{topic} partition {partition}: {who} wrote"
+        if there < least:
+            verdict.offends(f"{where} {least:,} records by the journal, {there:,} are there: records were lost")
+        elif there > most:
+            verdict.offends(
+                f"{where} {most:,} records by the journal, {there:,} are there: records without their step, "
+                "so a transaction was torn or somebody else wrote"
+            )

@@ -1,0 +1,201 @@
+"""Reads topics as they are: read_committed, by assign, from start to an end; joins no group, commits nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from topologies.engine.config import ClusterConfig
+
+CALL_S = 15.0
+"""How long one call to the cluster may take."""
+STALL_S = 30.0
+"""How long a read waits without progress: more than a transaction may stay open (10 s) and be ended (1 s)."""
+BATCH = 10_000
+"""Records taken from the client at once."""
+_WAIT_S = 0.1
+
+Place = tuple[str, int]
+"""(topic without prefix, partition)."""
+
+
+class Unreachable(Exception):
+    """No broker answers, or it stopped answering."""
+
+
+class TopicMissing(Exception):
+    """A topic that must be there is not."""
+
+
+class Raw(NamedTuple):
+    """A record as it stands in Kafka."""
+
+    topic: str
+    """Without the topic prefix."""
+    partition: int
+    offset: int
+    timestamp: int
+    """µs since 1970, UTC; 0 where the record has none."""
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]] | None
+
+
+class Reader:
+    """A reader of one cluster's topics; names go in and come out without the prefix."""
+
+    def __init__(self, cluster: ClusterConfig) -> None:
+        self._cluster = cluster
+        self._prefix = cluster.prefix
+        self._admin = AdminClient(cluster.client(log_level=0))
+        self._consumer = Consumer(
+            cluster.client(
+                **{
+                    "group.id": f"{cluster.prefix}headrace-reader",  # the client wants a name; nothing joins
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "isolation.level": "read_committed",
+                    "auto.offset.reset": "error",
+                    "enable.partition.eof": True,
+                    "fetch.wait.max.ms": 50,
+                    "fetch.queue.backoff.ms": 10,
+                    "queued.max.messages.kbytes": 32_768,
+                    "log_level": 0,
+                }
+            )
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the client."""
+        self._consumer.close()
+
+    def partitions(self) -> dict[str, int]:
+        """Partition count of every topic under the prefix. Raises Unreachable."""
+        try:
+            found = self._consumer.list_topics(timeout=CALL_S).topics
+        except KafkaException as error:
+            raise self._unreachable(error.args[0]) from error
+        cut = len(self._prefix)
+        return {name[cut:]: len(topic.partitions) for name, topic in found.items() if name.startswith(self._prefix)}
+
+    def require(self, topics: Sequence[str]) -> dict[str, int]:
+        """`partitions()`, once all of `topics` are there. Raises Unreachable, TopicMissing."""
+        there = self.partitions()
+        if missing := [self._prefix + topic for topic in topics if topic not in there]:
+            what = f"topic {missing[0]} is" if len(missing) == 1 else f"topics {', '.join(missing)} are"
+            raise TopicMissing(
+                f"{what} not on the cluster at {self._cluster.bootstrap}. Create what is missing with "
+                "`headrace topics create`, or name the run or topic prefix that you mean."
+            )
+        return there
+
+    def ends(self, topics: Sequence[str]) -> dict[Place, int]:
+        """The offset after the last record written, open transactions included, of each partition.
+
+        Raises Unreachable, TopicMissing.
+        """
+        return self._offsets(topics, OffsetSpec.latest())
+
+    def starts(self, topics: Sequence[str]) -> dict[Place, int]:
+        """The first offset that is still there, of each partition. Raises Unreachable, TopicMissing."""
+        return self._offsets(topics, OffsetSpec.earliest())
+
+    def read(self, topic: str, ends: Mapping[Place, int], starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
+        """The committed records of `topic` below `ends`, each partition in its order.
+
+        Transactions that are open below `ends` are waited for. Begins at `starts`, by default at the
+        first record that is there. Raises Unreachable where nothing moves for `STALL_S` seconds.
+        """
+        begin = dict(starts) if starts is not None else self.starts([topic])
+        left = {p: end for (name, p), end in ends.items() if name == topic and begin.get((topic, p), 0) < end}
+        if not left:
+            return
+        name = self._prefix + topic
+        self._consumer.assign([TopicPartition(name, p, begin.get((topic, p), 0)) for p in left])
+        try:
+            yield from self._until(topic, left)
+        finally:
+            self._consumer.unassign()
+
+    def _until(self, topic: str, left: dict[int, int]) -> Iterator[Raw]:
+        deadline = monotonic() + STALL_S
+        while left:
+            messages = self._consumer.consume(BATCH, _WAIT_S)
+            moved = False
+            for message in messages:
+                partition, offset = message.partition(), message.offset()
+                if (error := message.error()) is not None:
+                    moved |= self._ended(error, message, left)
+                    continue
+                end = left.get(partition)
+                if end is None:
+                    continue
+                moved = True
+                if offset < end:
+                    yield Raw(
+                        topic,
+                        partition,
+                        offset,
+                        message.timestamp()[1] * 1_000,
+                        message.key(),
+                        message.value(),
+                        message.headers(),
+                    )
+                if offset + 1 >= end:
+                    del left[partition]
+            if moved:
+                deadline = monotonic() + STALL_S
+            elif monotonic() > deadline:
+                raise self._stalled(topic, left)
+
+    def _ended(self, error: KafkaError, message: Message, left: dict[int, int]) -> bool:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:  # noqa: SLF001  that is its public name
+            if message.offset() >= left.get(message.partition(), message.offset() + 1):
+                del left[message.partition()]
+                return True
+            return False
+        if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
+            raise TopicMissing(f"{message.topic()} vanished while it was read: {error.str()}")
+        if error.fatal() or code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED):  # noqa: SLF001
+            raise Unreachable(f"{message.topic()} partition {message.partition()} can't be read: {error.str()}")
+        return False
+
+    def _offsets(self, topics: Sequence[str], spec: OffsetSpec) -> dict[Place, int]:
+        there = self.require(topics)
+        cut = len(self._prefix)
+        wanted = {TopicPartition(self._prefix + t, p): spec for t in topics for p in range(there[t])}
+        found: dict[Place, int] = {}
+        if not wanted:
+            return found
+        try:
+            for place, future in self._admin.list_offsets(wanted, request_timeout=CALL_S).items():
+                found[place.topic[cut:], place.partition] = future.result(CALL_S * 2).offset
+        except KafkaException as error:
+            raise self._unreachable(error.args[0]) from error
+        except TimeoutError as error:
+            raise Unreachable(f"{self._cluster.bootstrap} did not tell the ends of its topics in time") from error
+        return found
+
+    def _stalled(self, topic: str, left: Mapping[int, int]) -> Unreachable:
+        partition = min(left)
+        return Unreachable(
+            f"reading {self._prefix}{topic} partition {partition} made no progress for {STALL_S:.0f} s before offset "
+            f"{left[partition]}: the broker at {self._cluster.bootstrap} stopped answering, or a transaction hangs "
+            "open there (`kafka-transactions.sh find-hanging` names it). Try again when it is ended."
+        )
+
+    def _unreachable(self, error: KafkaError) -> Unreachable:
+        return Unreachable(
+            f"no Kafka answers at {self._cluster.bootstrap}: {error.str()}. Start one with `headrace up`, or set "
+            "KAFKA_BOOTSTRAP_SERVERS."
+        )

@@ -1,0 +1,92 @@
+"""What is committed on some topics, as it appears: read_committed, by assign, joining no group."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from replay.reader import CALL_S, Raw, TopicMissing, Unreachable
+from topologies.engine.config import ClusterConfig
+
+BATCH = 5_000
+"""Records that one poll returns at most."""
+
+
+class Tail:
+    """Follows whole topics from their first record on; names go in and come out without the prefix.
+
+    Raises Unreachable where no broker answers, TopicMissing where a topic is not there.
+    """
+
+    def __init__(self, cluster: ClusterConfig, topics: Sequence[str]) -> None:
+        self._cut = len(cluster.prefix)
+        self._bootstrap = cluster.bootstrap
+        self._consumer = Consumer(
+            cluster.client(
+                **{
+                    "group.id": f"{cluster.prefix}headrace-tail",  # the client wants a name; nothing joins
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "isolation.level": "read_committed",
+                    "auto.offset.reset": "error",
+                    "fetch.wait.max.ms": 20,
+                    "fetch.queue.backoff.ms": 10,
+                    "queued.max.messages.kbytes": 16_384,
+                    "log_level": 0,
+                }
+            )
+        )
+        try:
+            there = self._consumer.list_topics(timeout=CALL_S).topics
+        except KafkaException as error:
+            self._consumer.close()
+            raise Unreachable(f"no Kafka answers at {cluster.bootstrap}: {error.args[0].str()}") from error
+        names = [cluster.prefix + topic for topic in topics]
+        if missing := [name for name in names if name not in there]:
+            self._consumer.close()
+            raise TopicMissing(f"topic {missing[0]} is not on the cluster at {cluster.bootstrap}")
+        self._consumer.assign([TopicPartition(name, p, 0) for name in names for p in there[name].partitions])
+
+    def poll(self, wait_s: float = 0.0) -> list[Raw]:
+        """What has been committed since the last poll, at most `BATCH`; waits `wait_s` for the first record.
+
+        Brokers that go away are waited for. Raises Unreachable at an error that no waiting heals.
+        """
+        found = []
+        for message in self._consumer.consume(1, wait_s) + self._consumer.consume(BATCH, 0):
+            error = message.error()
+            if error is None:
+                found.append(
+                    Raw(
+                        message.topic()[self._cut :], message.partition(), message.offset(),
+                        message.timestamp()[1] * 1_000, message.key(), message.value(), message.headers(),
+                    )
+                )  # fmt: skip
+            elif error.fatal() or not (error.retriable() or error.code() < 0):
+                raise Unreachable(f"{self._bootstrap} can't be read any more: {error.str()}")
+        return found
+
+    def close(self) -> None:
+        """Ends the client."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def members(cluster: ClusterConfig, role: str) -> int:
+    """How many workers of `role` are in its consumer group now. Raises Unreachable."""
+    group = f"{cluster.prefix}headrace.{role}"
+    client = AdminClient(cluster.client(log_level=0))
+    try:
+        described = client.describe_consumer_groups([group], request_timeout=CALL_S)[group].result(2 * CALL_S)
+    except KafkaException as error:
+        if error.args[0].name() == "GROUP_ID_NOT_FOUND":
+            return 0
+        raise Unreachable(f"{cluster.bootstrap} does not tell who is in {group}: {error.args[0].str()}") from error
+    return len(described.members)

@@ -1,0 +1,91 @@
+"""A poisonous record is found by halving, and costs nobody else anything."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.rules import Rules
+from topologies import topics
+from topologies.engine.errors import WorkerStopped
+from topologies.engine.limits import Limits
+from topologies.engine.memory import MemoryBase
+from topologies.engine.partition import Partition
+from topologies.engine.step import Place, Raw
+from topologies.payments import PAYMENTS
+
+
+def partition_with(count, limits=None):
+    zero = {topic.name: 0 for topic in PAYMENTS.inputs}
+    state = SimpleNamespace(
+        offsets=zero, step=0, at=0, tables={spec.name: MemoryBase() for spec in PAYMENTS.tables()}, store=None
+    )
+    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, limits or Limits())
+    for offset in range(count):
+        partition.inbox.add(topics.INTENTS.name, Raw(offset, 0, b"k", b"v", lambda: None))
+    return partition
+
+
+def offsets_of(step):
+    return [raw.offset for taken in step.taken for raw in taken.raws]
+
+
+def drive(partition, bad):
+    """Settles good steps and fails those with a bad record; returns what was decided and what was lettered."""
+    decided, lettered, steps = [], [], 0
+    while (step := partition.next_step({}, {}, 100)) is not None:
+        steps += 1
+        assert steps < 2_000
+        if partition.condemned:
+            assert len(offsets_of(step)) == 1
+            lettered += [parcel.raw.offset for parcel in step.parcels]
+        elif set(offsets_of(step)) & bad:
+            partition.failed(step, ValueError("poison"))
+            continue
+        else:
+            decided += offsets_of(step)
+        partition.settle(step)
+    return decided, lettered
+
+
+@given(st.integers(1, 60), st.sets(st.integers(0, 59), max_size=6))
+@settings(deadline=None)
+def test_only_the_poisonous_records_become_dead_letters(count, bad):
+    """Every good record is decided once and in order, every bad one is lettered once."""
+    decided, lettered = drive(partition_with(count), bad)
+    assert lettered == sorted(offset for offset in bad if offset < count)
+    assert decided == [offset for offset in range(count) if offset not in bad]
+
+
+def test_a_dead_letter_carries_the_trace():
+    """Whoever reads the letter sees where it broke."""
+    partition = partition_with(1)
+    for _ in range(2):
+        partition.failed(partition.next_step({}, {}, 100), ValueError("poison"))
+    [parcel] = partition.next_step({}, {}, 100).parcels
+    assert parcel.code == "unprocessable"
+    assert "ValueError: poison" in parcel.exception
+
+
+def test_a_bad_deployment_does_not_empty_a_topic_into_the_dead_letters():
+    """After too many in a row the worker stops instead."""
+    partition = partition_with(50, Limits(unknown_bad_in_a_row=5))
+    with pytest.raises(WorkerStopped, match="bad deployment"):
+        drive(partition, set(range(50)))
+    assert partition.inbox.next[topics.INTENTS.name] == 5
+
+
+def test_a_deadline_that_raises_stops_the_worker():
+    """There is no record to blame."""
+    partition = partition_with(0)
+    step = SimpleNamespace(taken=[])
+    with pytest.raises(WorkerStopped, match="deadline"):
+        partition.failed(step, ValueError("x"))
+
+
+def test_a_steps_time_never_goes_back():
+    """A clock that jumps back does not."""
+    partition = partition_with(2)
+    partition.state.at = 2**60
+    assert partition.next_step({}, {}, 100).at == 2**60

@@ -1,0 +1,113 @@
+"""One contract for every table: in memory, and RocksDB under an overlay."""
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rocksdict import Cache
+
+from streams.tables import MemoryTable, TableSpec
+from topologies.engine.memory import MemoryBase
+from topologies.engine.overlay import Overlay
+from topologies.engine.store import Store, StoreTable, encode_row, row_key
+
+
+class Row(NamedTuple):
+    name: str
+    count: int = 0
+    parts: tuple = ()
+
+
+SPEC = TableSpec("things", Row)
+
+
+@pytest.fixture(params=["memory", "overlay", "rocksdb"])
+def table(request, tmp_path):
+    if request.param == "memory":
+        yield MemoryTable()
+    elif request.param == "overlay":
+        yield Overlay(MemoryBase())
+    else:
+        store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+        yield Overlay(StoreTable(store, SPEC, 4))
+        store.close()
+
+
+def test_a_row_comes_back_as_it_was_put(table):
+    """Put, get, delete."""
+    assert table.get("a") is None
+    table.put("a", Row("x", 2))
+    assert table.get("a") == Row("x", 2)
+    table.delete("a")
+    table.delete("never-there")
+    assert table.get("a") is None
+
+
+def test_the_first_rows_come_in_the_order_of_their_keys(table):
+    """Deadlines are carried out in order."""
+    for key in ("b", "a", "ü", "c", "z"):
+        table.put(key, Row(key))
+    table.delete("b")
+    assert [key for key, _ in table.first("z", 10)] == ["a", "c"]
+    assert [key for key, _ in table.first("￿", 10)] == ["a", "c", "z", "ü"]
+    assert [key for key, _ in table.first("z", 1)] == ["a"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("put delete keep drop".split()), st.sampled_from("abcdef"), st.integers(0, 9))
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
+    """Whatever is put, deleted, kept and dropped, both know the same rows; kept rows survive a reopening."""
+    store = Store(tmp_path_factory.mktemp("store") / "p0", Cache(1 << 20), 1)
+    table = Overlay(StoreTable(store, SPEC, 2))
+    kept, now = {}, {}
+    for call, key, number in calls:
+        if call == "put":
+            table.put(key, Row(key, number))
+            now[key] = Row(key, number)
+        elif call == "delete":
+            table.delete(key)
+            now.pop(key, None)
+        elif call == "keep":
+            store.write(
+                [(row_key("things", k), row and encode_row(row)) for k, row in table.changed.items()], {"step": 1}
+            )
+            table.keep()
+            kept = dict(now)
+        else:
+            table.drop()
+            now = dict(kept)
+        assert {k: table.get(k) for k in "abcdef" if table.get(k)} == now
+        assert dict(table.first("z", 10)) == now
+    folder = store.folder
+    store.close()
+    again = Store(folder, Cache(1 << 20), 1)
+    assert dict(StoreTable(again, SPEC, 2).first("z", 10)) == kept
+    again.close()
+
+
+def test_rows_that_are_not_in_the_cache_are_read_together(tmp_path):
+    """A prefetch fills the cache, and changes nothing."""
+    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    rows = {f"k{number}": Row("x", number, (("a", 1),)) for number in range(50)}
+    store.write([(row_key("things", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
+    table = StoreTable(store, SPEC, 100)
+    table.prefetch([*rows, "absent", "k1"])
+    store.close()
+    assert table.get("k49") == Row("x", 49, [["a", 1]])
+
+
+def test_what_a_store_stands_for_rides_with_its_rows(tmp_path):
+    """The offsets are there once the rows are."""
+    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    assert store.meta() is None
+    store.write([(row_key("things", "a"), encode_row(Row("x")))], {"step": 7})
+    store.close()
+    again = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    assert again.meta()["step"] == 7
+    assert again.get(row_key("things", "a")) == b'["x",0,[]]'
+    again.close()

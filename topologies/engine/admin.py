@@ -1,0 +1,123 @@
+"""Topics on a cluster: which are missing, which drifted, and creating them."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from topologies import topics
+from topologies.engine.config import ClusterConfig
+from topologies.plan import Plan
+from topologies.topics import Topic
+
+CALL_S = 15.0
+
+
+class ClusterUnreachable(Exception):
+    """No broker answered."""
+
+
+@dataclass(frozen=True)
+class TopicsReport:
+    """What `create_topics` found and did; names carry the prefix. `drift` has a sentence per difference."""
+
+    created: tuple[str, ...]
+    existing: tuple[str, ...]
+    drift: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    """Sentences on topics whose partition count can't be right."""
+
+
+def needed_topics(plan: Plan) -> tuple[Topic, ...]:
+    """Every topic of the contract and of the plan."""
+    found = {topic.name: topic for topic in (*topics.CONTRACT, *plan.topics())}
+    return tuple(found.values())
+
+
+def admin_client(cluster: ClusterConfig) -> AdminClient:
+    """An admin client that has seen the cluster.
+
+    Raises ClusterUnreachable where no broker answers.
+    """
+    client = AdminClient(cluster.client(log_level=0))
+    try:
+        client.list_topics(timeout=CALL_S)
+    except KafkaException as error:
+        raise ClusterUnreachable(
+            f"no Kafka answers at {cluster.bootstrap}: {error.args[0].str()}. Start one with `headrace up`, "
+            "or set KAFKA_BOOTSTRAP_SERVERS."
+        ) from error
+    return client
+
+
+def partition_counts(cluster: ClusterConfig) -> dict[str, int]:
+    """Partition count by topic name (without prefix) of all topics that carry the prefix."""
+    found = admin_client(cluster).list_topics(timeout=CALL_S).topics
+    cut = len(cluster.prefix)
+    return {name[cut:]: len(topic.partitions) for name, topic in found.items() if name.startswith(cluster.prefix)}
+
+
+def missing_topics(cluster: ClusterConfig, plan: Plan) -> list[str]:
+    """Names (with prefix) of topics that the plan needs and the cluster does not have."""
+    there = partition_counts(cluster)
+    return [cluster.prefix + topic.name for topic in needed_topics(plan) if topic.name not in there]
+
+
+def create_topics(cluster: ClusterConfig, plan: Plan, partitions: int = 4, replication: int = 1) -> TopicsReport:
+    """Creates what is missing; never deletes, never changes what is there.
+
+    Every topic gets the same number of partitions. Raises ClusterUnreachable, and KafkaException
+    where the broker refuses a topic.
+    """
+    client = admin_client(cluster)
+    there = partition_counts(cluster)
+    wanted = needed_topics(plan)
+    refused = tuple(
+        f"{cluster.prefix}{topic.name} has {there[topic.name]} partitions, not {partitions}: partition counts are "
+        f"fixed at birth; use --partitions {there[topic.name]}, or another topic prefix"
+        for topic in wanted
+        if topic.name in there and there[topic.name] != partitions
+    )
+    if refused:
+        return TopicsReport((), (), (), refused)
+    new = [
+        NewTopic(cluster.prefix + t.name, num_partitions=partitions, replication_factor=replication, config=t.config)
+        for t in wanted
+        if t.name not in there
+    ]
+    created = _create(client, new) if new else ()
+    existing = [topic for topic in wanted if topic.name in there]
+    return TopicsReport(
+        created,
+        tuple(cluster.prefix + topic.name for topic in existing),
+        tuple(_drift(client, cluster.prefix, existing)),
+    )
+
+
+def _create(client: AdminClient, new: list[NewTopic]) -> tuple[str, ...]:
+    created = []
+    futures: dict[str, Future[Any]] = client.create_topics(new, operation_timeout=CALL_S, request_timeout=2 * CALL_S)
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return tuple(created)
+
+
+def _drift(client: AdminClient, prefix: str, existing: list[Topic]) -> list[str]:
+    if not existing:
+        return []
+    resources = {ConfigResource(ResourceType.TOPIC, prefix + topic.name): topic for topic in existing}
+    found = []
+    for resource, future in client.describe_configs(list(resources), request_timeout=CALL_S).items():
+        topic = resources[resource]
+        actual = future.result()
+        for name, value in topic.config.items():
+            if name in actual and actual[name].value != value:
+                found.append(f"{prefix}{topic.name}: {name} is {actual[name].value}, the plan says {value}")
+    return found

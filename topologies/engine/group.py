@@ -1,0 +1,159 @@
+"""The worker's place in its consumer group: polling, and what a rebalance leaves behind.
+
+Everything here runs on the one polling thread. Rebalance callbacks run inside `poll` alone, so
+never inside a step.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from topologies.engine.config import ClusterConfig
+from topologies.engine.crash import crash_point
+from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
+from topologies.engine.limits import Limits
+from topologies.engine.watchdog import Watchdog
+from topologies.plan import Plan
+
+log = logging.getLogger(__name__)
+
+
+class Group:
+    """A static member of `<prefix>headrace.<role>` that consumes only from offsets it was told."""
+
+    def __init__(self, plan: Plan, cluster: ClusterConfig, instance: str, limits: Limits, watchdog: Watchdog) -> None:
+        self._prefix = cluster.prefix
+        self._limits = limits
+        self._watchdog = watchdog
+        self.topics = [cluster.prefix + topic.name for topic in plan.inputs]
+        self.name = f"{cluster.prefix}headrace.{plan.role}"
+        self.assigned: tuple[int, ...] = ()
+        self.generation = 0
+        """Goes up with every assignment and revocation."""
+        self._wrong: str | None = None
+        self._paused: set[tuple[str, int]] = set()
+        member = f"{cluster.prefix}headrace-{plan.role}-{instance}"
+        self.consumer = Consumer(
+            cluster.client(
+                **{
+                    "client.id": member,
+                    "group.id": self.name,
+                    "group.instance.id": member,
+                    "enable.auto.commit": False,
+                    "enable.auto.offset.store": False,
+                    "isolation.level": "read_committed",
+                    "auto.offset.reset": "error",
+                    "partition.assignment.strategy": "range",
+                    "session.timeout.ms": limits.session_ms,
+                    "heartbeat.interval.ms": limits.session_ms // 5,
+                    "max.poll.interval.ms": limits.max_poll_ms,
+                    "fetch.queue.backoff.ms": 10,
+                    "fetch.wait.max.ms": 20,
+                    "queued.min.messages": 20_000,
+                    "queued.max.messages.kbytes": 16_384,
+                }
+            )
+        )
+        self.consumer.subscribe(
+            self.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign([])  # nothing is fetched before the recovery has said from where
+        by_topic = {topic: sorted(tp.partition for tp in partitions if tp.topic == topic) for topic in self.topics}
+        if len({tuple(numbers) for numbers in by_topic.values()}) != 1:
+            self._wrong = (
+                f"the group gave this worker different partitions of its topics: {by_topic}. All input topics must "
+                "have the same partition count, and every member the same subscription: check `headrace topics create`."
+            )
+        self.assigned = tuple(next(iter(by_topic.values()), ()))
+        self.generation += 1
+        log.info("assigned partitions %s", list(self.assigned))
+
+    def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        consumer.unassign()
+        self.assigned = ()
+        self.generation += 1
+        crash_point("in_revoke")
+        log.info("partitions were taken away")
+
+    def poll(self, wait_s: float) -> list[Message]:
+        """What librdkafka has: waits at most `wait_s` seconds for the first record, never to fill a batch.
+
+        Raises WorkerStopped where this worker may not go on.
+        """
+        with self._watchdog.guard("poll"):
+            first = self.consumer.poll(wait_s)
+            messages = [] if first is None else [first, *self.consumer.consume(self._limits.poll_records, 0)]
+        if self._wrong is not None:
+            raise WorkerStopped(self._wrong)
+        return [message for message in messages if self._is_record(message)]
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        code = error.code()
+        where = f"{message.topic()} [{message.partition()}]"
+        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001  # a public constant
+            raise Fenced(f"another worker joined as {self.name} in this worker's slot: {error.str()}")
+        if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
+            raise NotAuthorised(f"{where or self.name}: {error.str()}; grant this worker the right to read it")
+        if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # a public constant
+            raise WorkerStopped(
+                f"{where}: the committed offset does not exist any more ({error.str()}): records were deleted before "
+                "they were processed. Find out by whom; `headrace audit` tells what is missing."
+            )
+        if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise WorkerStopped(f"{error.str()}: the topic is gone; see `headrace topics create`")
+        if error.fatal():
+            raise WorkerStopped(f"the consumer can't go on: {error.str()}")
+        log.warning("consumer: %s", error.str())
+        return False
+
+    def start_at(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
+        """Fetches every ready partition from these offsets (by partition, topic without prefix)."""
+        self._paused.clear()
+        self.consumer.assign(
+            [
+                TopicPartition(self._prefix + topic, partition, offset)
+                for partition, topics in offsets.items()
+                for topic, offset in topics.items()
+            ]
+        )
+
+    def positions(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
+        """Offset after the last record or transaction marker handed over, by (topic, partition); only known ones."""
+        wanted = [TopicPartition(topic, p) for p in partitions for topic in self.topics]
+        cut = len(self._prefix)
+        return {(tp.topic[cut:], tp.partition): tp.offset for tp in self.consumer.position(wanted) if tp.offset >= 0}
+
+    def ends(self, partition: int) -> dict[str, int]:
+        """The ends of a partition's input topics as far as the client has heard of them."""
+        cut = len(self._prefix)
+        found = {}
+        for topic in self.topics:
+            marks = self.consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if marks is not None and marks[1] >= 0:
+                found[topic[cut:]] = marks[1]
+        return found
+
+    def hold(self, topic: str, partitions: Iterable[int], *, paused: bool) -> None:
+        """Pauses or resumes fetching of one topic (without prefix) on these partitions."""
+        wheres = {(self._prefix + topic, p) for p in partitions}
+        change = wheres - self._paused if paused else wheres & self._paused
+        if not change:
+            return
+        tps = [TopicPartition(*where) for where in sorted(change)]
+        if paused:
+            self.consumer.pause(tps)
+            self._paused |= change
+        else:
+            self.consumer.resume(tps)
+            self._paused -= change
+
+    def close(self) -> None:
+        """Stops fetching. A static member keeps its place in the group."""
+        with self._watchdog.guard("consumer close"):
+            self.consumer.close()

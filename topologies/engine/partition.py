@@ -1,0 +1,159 @@
+"""One partition that this worker runs: its inbox, its tables, and its search for a poisonous record."""
+
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.events import Micros
+from streams.turn import AliasOwner
+from topologies.engine.errors import WorkerStopped
+from topologies.engine.inbox import Inbox
+from topologies.engine.limits import Limits
+from topologies.engine.recovery import Recovered
+from topologies.engine.step import Parcel, PartitionStep, PartitionTables, Place, Taken
+
+ONCE_MORE = 2
+"""A record that fails this often alone, one time after another, is a dead letter."""
+
+
+@dataclass
+class Poison:
+    """The search by halving: how many records the next step may take, and how often one failed alone."""
+
+    room: int | None = None
+    left: int = 0
+    failures: int = 0
+    traced: str | None = None
+    in_a_row: int = 0
+
+
+class Partition:
+    """State of one ready partition between steps."""
+
+    def __init__(self, place: Place, state: Recovered, limits: Limits) -> None:
+        self.place = place
+        self.state = state
+        self.inbox = Inbox(place.plan, state.offsets)
+        self.tables = PartitionTables(place.plan, lambda spec: state.tables[spec.name])
+        self._limits = limits
+        self._poison = Poison()
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.place.partition
+
+    def next_step(self, aliases: Mapping[str, AliasOwner], ends: Mapping[str, int], room: int) -> PartitionStep | None:
+        """The step that is due now, or None. Nothing is taken out of the inbox before `settle`."""
+        at = Micros(max(time.time_ns() // 1000, self.state.at))
+        poison = self._poison
+        if poison.traced is not None:
+            return self._letter_step(aliases, at, ends)
+        taken = self.inbox.take(room if poison.room is None else min(room, poison.room), ends)
+        if not any(t.raws for t in taken) and not self._deadline_due(at):
+            return None
+        return PartitionStep(self.place, self.tables, aliases, at, taken)
+
+    def _deadline_due(self, at: int) -> bool:
+        for agent in self.place.plan.agents:
+            if agent.next_deadline is not None:
+                moment = agent.next_deadline(self.tables.bound[agent.name])
+                if moment is not None and moment <= at:
+                    return True
+        return False
+
+    def _letter_step(self, aliases: Mapping[str, AliasOwner], at: Micros, ends: Mapping[str, int]) -> PartitionStep:
+        """The condemned record's own step: a dead letter and its offset, nothing else."""
+        taken = self.inbox.take(1, ends)
+        culprit = next(t for t in taken if t.raws)
+        step = PartitionStep(self.place, self.tables, aliases, at, taken)
+        agent = self.place.plan.reader_of(culprit.topic).name
+        trace = self._poison.traced
+        step.parcels.append(
+            Parcel(
+                agent,
+                culprit.topic,
+                self.number,
+                culprit.raws[0],
+                "unprocessable",
+                "every attempt to process this record raised an error; the trace says where",
+                trace,
+            )
+        )
+        return step
+
+    @property
+    def condemned(self) -> bool:
+        """Whether the next step is a dead letter's own."""
+        return self._poison.traced is not None
+
+    def failed(self, step: PartitionStep, error: Exception) -> None:
+        """The step raised: take half as many next time; a record that fails alone twice is condemned.
+
+        Raises WorkerStopped where no record can be blamed, or where too many records in a row are bad.
+        """
+        self.tables.drop()
+        count = sum(len(taken.raws) for taken in step.taken)
+        poison = self._poison
+        if count == 0:
+            raise WorkerStopped(f"partition {self.number}: a deadline can't be carried out: {error!r}") from error
+        if count > 1:
+            if poison.room is None:
+                poison.left = count
+            poison.room, poison.failures = count // 2, 0
+            return
+        poison.room, poison.left = 1, max(poison.left, 1)
+        poison.failures += 1
+        if poison.failures < ONCE_MORE:
+            return
+        poison.in_a_row += 1
+        if poison.in_a_row > self._limits.unknown_bad_in_a_row:
+            raise WorkerStopped(
+                f"partition {self.number}: {poison.in_a_row} records in a row can't be processed ({error!r}): this "
+                "looks like a bad deployment, not like bad records"
+            ) from error
+        poison.traced = "".join(traceback.format_exception(error))
+
+    def settle(self, step: PartitionStep) -> None:
+        """The step's transaction is committed: its records are decided for good."""
+        self.inbox.settle(step.taken)
+        self.tables.keep()
+        self.state.offsets = self.inbox.next
+        self.state.step += 1
+        self.state.at = step.at
+        poison = self._poison
+        if poison.room is None:
+            return
+        poison.failures = 0
+        if poison.traced is None:
+            poison.in_a_row = 0
+        poison.left -= sum(len(taken.raws) for taken in step.taken)
+        if poison.traced is not None or poison.left <= 0:
+            self._poison = Poison(in_a_row=poison.in_a_row)
+
+    def close(self) -> None:
+        """Closes the store."""
+        self.state.store.close()
+
+
+@dataclass(slots=True)
+class Planned:
+    """A partition's step with all that its transaction will write."""
+
+    partition: Partition
+    step: PartitionStep
+    outputs: dict[tuple[str, int], list[tuple[bytes, bytes]]]
+    journal: bytes
+    rows: dict[str, list[tuple[bytes, bytes | None]]] = field(default_factory=dict)
+    """Changed rows by table: (key, row or None)."""
+
+    def offsets(self) -> dict[str, int]:
+        """Offset to commit by topic: every input of the partition, read or not."""
+        return {taken.topic.name: taken.next for taken in self.step.taken}
+
+
+def records_of(taken: list[Taken] | Any) -> int:
+    """How many records were taken."""
+    return sum(len(t.raws) for t in taken)

@@ -1,0 +1,314 @@
+"""From assignment to ready: committed offsets, local store, changelog's tail, journal, checks.
+
+The order matters and each step says why; docs/architecture.md, "Recovery", has the whole story.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from rocksdict import Cache
+
+from schemas import codec
+from schemas.events import JournalRecord
+from streams.tables import TableSpec
+from topologies.engine.config import ClusterConfig
+from topologies.engine.crash import crash_point
+from topologies.engine.errors import StoreAhead, Superseded, TornPartition, WorkerStopped
+from topologies.engine.limits import Limits
+from topologies.engine.store import FORMAT, Store, StoreTable, move_aside
+from topologies.plan import Plan
+from topologies.topics import JOURNAL, changelog
+
+log = logging.getLogger(__name__)
+CONSUME = 10_000
+PIECE = 20_000
+
+
+@dataclass(slots=True)
+class Recovered:
+    """A partition that may run: its store is exactly at Kafka's committed step."""
+
+    partition: int
+    store: Store
+    tables: dict[str, StoreTable]
+    offsets: dict[str, int]
+    """Next input offset by topic (without prefix)."""
+    step: int
+    at: int
+    """The last step's time, µs; 0 before the first."""
+    alias_offsets: tuple[int, ...]
+    changelog_offsets: dict[str, int]
+    """Next changelog offset by table."""
+
+
+@dataclass(frozen=True)
+class RecoveryPlace:
+    """What a recovery needs to know of its worker."""
+
+    plan: Plan
+    cluster: ClusterConfig
+    folder: Path
+    limits: Limits
+    cluster_id: str
+    cache: Cache
+    report: Callable[[int], None]
+    """Told how many changelog records remain."""
+
+
+def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
+    """Brings partitions to Kafka's committed step. Runs beside the polling thread.
+
+    Raises Superseded where `superseded()` turns true, and a WorkerStopped with the reason where a
+    partition's pieces do not agree: it must not run then.
+    """
+    consumer = Consumer(
+        place.cluster.client(
+            **{
+                "group.id": f"{place.cluster.prefix}headrace.{place.plan.role}",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,
+                "fetch.queue.backoff.ms": 10,
+                "queued.max.messages.kbytes": 32_768,
+            }
+        )
+    )
+    opened: list[Recovered] = []
+    try:
+        commits = _committed(place, consumer, partitions)
+        opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
+        _restore(place, consumer, opened, superseded)
+        for recovered in opened:
+            _check_journal(place, consumer, recovered)
+            recovered.store.write([], store_meta(place.cluster_id, recovered))
+    except BaseException:
+        for recovered in opened:
+            recovered.store.close()
+        raise
+    finally:
+        consumer.close()
+    return opened
+
+
+def store_meta(cluster_id: str, state: Recovered) -> dict[str, Any]:
+    """What a store's rows stand for."""
+    return {
+        "cluster": cluster_id,
+        "step": state.step,
+        "at": state.at,
+        "offsets": state.offsets,
+        "changelogs": state.changelog_offsets,
+    }
+
+
+def _committed(
+    place: RecoveryPlace, consumer: Consumer, partitions: Sequence[int]
+) -> dict[int, tuple[dict[str, int], int]]:
+    """Stable committed offsets and step number by partition. An open transaction is waited for."""
+    prefix = place.cluster.prefix
+    wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
+    deadline = time.monotonic() + place.limits.restore_wait_s
+    while True:
+        try:
+            found = consumer.committed(wanted, timeout=place.limits.call_s)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
+            time.sleep(0.1)
+            continue
+        trouble = [tp.error for tp in found if tp.error is not None]
+        if not trouble:
+            break
+        if time.monotonic() > deadline:
+            raise WorkerStopped(f"committed offsets stay unstable: {trouble[0].str()}")
+        time.sleep(0.1)
+    by_partition: dict[int, dict[str, TopicPartition]] = {p: {} for p in partitions}
+    for tp in found:
+        by_partition[tp.partition][tp.topic[len(prefix) :]] = tp
+    return {p: _agree(p, tps) for p, tps in by_partition.items()}
+
+
+def _agree(partition: int, tps: dict[str, TopicPartition]) -> tuple[dict[str, int], int]:
+    steps = {name: int(tp.metadata) if tp.offset >= 0 and tp.metadata else 0 for name, tp in tps.items()}
+    if len(set(steps.values())) != 1:
+        raise TornPartition(
+            f"partition {partition}: committed offsets stand at different steps: {steps}; a commit was torn or "
+            "offsets were reset by hand. Keep the topics as evidence."
+        )
+    return {name: max(0, tp.offset) for name, tp in tps.items()}, next(iter(steps.values()))
+
+
+def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: int) -> Recovered:
+    folder = place.folder / f"p{partition}"
+    store = Store(folder, place.cache, place.limits.memtable_mb)
+    meta = store.meta()
+    if meta is not None and (meta["cluster"] != place.cluster_id or meta["format"] != FORMAT):
+        store.close()
+        log.warning("store %s is of another cluster or format: moved to %s", folder, move_aside(folder))
+        store, meta = Store(folder, place.cache, place.limits.memtable_mb), None
+    if meta is not None and meta["step"] > step:
+        store.close()
+        raise StoreAhead(
+            f"partition {partition}: the store is at step {meta['step']}, Kafka only at {step}: the broker lost "
+            f"committed data. Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
+        )
+    share = place.limits.row_cache // 8
+    return Recovered(
+        partition,
+        store,
+        {spec.name: StoreTable(store, spec, share) for spec in place.plan.tables()},
+        offsets,
+        step,
+        0,
+        (),
+        dict(meta["changelogs"]) if meta else {},
+    )
+
+
+def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], superseded: Callable[[], bool]) -> None:
+    """Replays the changelogs' tails up to the end that Kafka had after the offsets were stable."""
+    by_where, start, target = _tails(place, opened)
+    if not start:
+        return
+    consumer.assign(start)
+    left = dict(target)
+    remaining = sum(target.values()) - sum(max(0, tp.offset) for tp in start)
+    place.report(remaining)
+    pending: dict[int, list[tuple[bytes, bytes | None]]] = {r.partition: [] for r in opened}
+    deadline = time.monotonic() + place.limits.restore_wait_s
+    while left:
+        messages = consumer.consume(CONSUME, 0.2)
+        if superseded():
+            raise Superseded
+        for message in messages:
+            where = (message.topic(), message.partition())
+            error = message.error()
+            if error is not None:
+                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant
+                    raise KafkaException(error)
+                if message.offset() >= target[where]:
+                    left.pop(where, None)
+                    recovered, spec = by_where[where]
+                    recovered.changelog_offsets[spec.name] = message.offset()
+                continue
+            recovered, spec = by_where[where]
+            rows = pending[recovered.partition]
+            rows.append((f"{spec.name}\x00".encode() + message.key(), message.value()))
+            if len(rows) >= PIECE:
+                recovered.store.write(rows, None)
+                pending[recovered.partition] = []
+                crash_point("in_restore")
+        if messages:
+            deadline = time.monotonic() + place.limits.restore_wait_s
+            remaining -= len(messages)
+            place.report(max(remaining, 0))
+        elif time.monotonic() > deadline:
+            topic, partition = next(iter(left))
+            raise WorkerStopped(
+                f"{topic} [{partition}] can't be read to offset {left[topic, partition]}: a transaction hangs on it"
+            )
+    for recovered in opened:
+        recovered.store.write(pending[recovered.partition], None)
+    place.report(0)
+
+
+def _tails(
+    place: RecoveryPlace, opened: list[Recovered]
+) -> tuple[dict[Any, tuple[Recovered, TableSpec]], list[TopicPartition], dict[Any, int]]:
+    admin = AdminClient(place.cluster.client())
+    by_where = {
+        (place.cluster.prefix + changelog(spec.name).name, recovered.partition): (recovered, spec)
+        for recovered in opened
+        for spec in place.plan.tables()
+    }
+    ends = _offsets(admin, list(by_where), OffsetSpec.latest(), place.limits.call_s)
+    starts = _offsets(admin, list(by_where), OffsetSpec.earliest(), place.limits.call_s)
+    start, target = [], {}
+    for where, (recovered, spec) in by_where.items():
+        have = recovered.changelog_offsets.get(spec.name, 0)
+        if have > ends[where]:
+            raise StoreAhead(
+                f"{where[0]} [{where[1]}] ends at {ends[where]}, the store has read up to {have}: the broker lost data"
+            )
+        if have < starts[where]:
+            have = starts[where]  # a compacted log starts at 0; one whose head was deleted can't be trusted
+            if have > 0:
+                raise TornPartition(
+                    f"{where[0]} [{where[1]}] starts at {have}: its head was deleted, the table can't be rebuilt"
+                )
+        if have < ends[where]:
+            start.append(TopicPartition(*where, have or OFFSET_BEGINNING))
+            target[where] = ends[where]
+        else:
+            recovered.changelog_offsets[spec.name] = have
+    return by_where, start, target
+
+
+def _offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: float) -> dict[Any, int]:
+    """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
+    wanted = {TopicPartition(*where): spec for where in wheres}
+    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
+    return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+
+
+def last_journal(place: RecoveryPlace, consumer: Consumer, partition: int) -> JournalRecord | None:
+    """The last committed journal record of a partition, or None where there is none yet."""
+    where = (place.cluster.prefix + JOURNAL.name, partition)
+    admin = AdminClient(place.cluster.client())
+    low = _offsets(admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
+    high = _offsets(admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
+    span = 16
+    while high > low:
+        start = max(low, high - span)
+        found = _last_value(place, consumer, TopicPartition(*where, start), high)
+        if found is not None:
+            record: JournalRecord = codec.decoder(JOURNAL.subject)(found)
+            return record
+        if start == low:
+            return None
+        span *= 8
+    return None
+
+
+def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition, end: int) -> bytes | None:
+    """The last committed value between `start` and `end`, once all of it is stable."""
+    consumer.assign([start])
+    found = None
+    deadline = time.monotonic() + place.limits.restore_wait_s
+    while True:
+        message = consumer.poll(0.2)
+        if message is not None and (error := message.error()) is None:
+            found = message.value()
+        elif message is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant
+            raise KafkaException(error)
+        elif message is not None and message.offset() >= end:
+            return found
+        if time.monotonic() > deadline:
+            raise WorkerStopped(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
+
+
+def _check_journal(place: RecoveryPlace, consumer: Consumer, recovered: Recovered) -> None:
+    last = last_journal(place, consumer, recovered.partition)
+    step = last.step if last else 0
+    if step != recovered.step:
+        raise TornPartition(
+            f"partition {recovered.partition}: the journal ends at step {step}, the committed offsets stand at step "
+            f"{recovered.step}"
+        )
+    if last is None:
+        return
+    recovered.at = last.at
+    recovered.alias_offsets = last.alias_offsets
+    for entry in last.inputs:
+        if recovered.offsets.get(entry.topic, -1) < entry.next_offset:
+            raise TornPartition(
+                f"partition {recovered.partition}: step {step} read {entry.topic} up to {entry.next_offset}, but "
+                f"{recovered.offsets.get(entry.topic)} is committed"
+            )

@@ -1,0 +1,203 @@
+"""The committed rows of one partition in RocksDB, and how far they go.
+
+A row is kept under `<table> NUL <key>` as a JSON array. `META` says which cluster the rows belong to
+and up to which step, offsets and changelog offsets they stand; it rides in the last write batch.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
+
+from streams.tables import TableSpec
+from topologies.engine.errors import StoreFailed
+
+META = b"\x00meta"
+FORMAT = 1
+PIECE = 2_000
+"""Rows per write batch: `write` holds Python's lock."""
+
+
+def encode_row(row: Any) -> bytes:
+    """A row as a JSON array."""
+    return orjson.dumps(row, default=tuple)
+
+
+def row_key(table: str, key: str) -> bytes:
+    """The store's key of a row."""
+    return f"{table}\x00{key}".encode()
+
+
+def open_options(cache: Cache, memtable_mb: int) -> Options:
+    """RocksDB options of a partition's store; the block cache is shared by all of a worker's stores."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(memtable_mb << 20)
+    options.set_max_write_buffer_number(3)
+    options.set_max_background_jobs(1)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(2)
+    options.set_max_open_files(128)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(cache)
+    blocks.set_bloom_filter(10, block_based=False)
+    blocks.set_cache_index_and_filter_blocks(True)
+    options.set_block_based_table_factory(blocks)
+    return options
+
+
+class Store:
+    """One partition's RocksDB. Every failure is a StoreFailed: the worker must not go on without its books."""
+
+    def __init__(self, folder: Path, cache: Cache, memtable_mb: int) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        try:
+            self._db = Rdict(str(folder), options=open_options(cache, memtable_mb))
+        except Exception as error:
+            raise StoreFailed(f"the store {folder} can't be opened: {error}") from error
+
+    def meta(self) -> dict[str, Any] | None:
+        """What the rows stand for, or None in a new store."""
+        data = self.get(META)
+        return None if data is None else orjson.loads(data)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The bytes under `key`."""
+        try:
+            found: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+        return found
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The bytes under each key, in one call."""
+        try:
+            found: list[bytes | None] = self._db.get(keys)  # type: ignore[arg-type, assignment]
+        except Exception as error:
+            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+        return found
+
+    def rows(self, start: bytes, prefix: bytes, most: int) -> Iterator[tuple[bytes, bytes]]:
+        """At most `most` rows from `start` on whose keys begin with `prefix`, in key order."""
+        try:
+            for number, (key, value) in enumerate(self._db.items(from_key=start, read_opt=ReadOptions())):
+                if number >= most or not key.startswith(prefix):
+                    return
+                yield key, value
+        except Exception as error:
+            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
+        """Writes rows (None deletes) in pieces; `meta` goes with the last piece."""
+        try:
+            batch = WriteBatch(raw_mode=True)
+            for key, value in rows:
+                if value is None:
+                    batch.delete(key)
+                else:
+                    batch.put(key, value)
+                if len(batch) >= PIECE:
+                    self._db.write(batch)
+                    batch = WriteBatch(raw_mode=True)
+            if meta is not None:
+                batch.put(META, orjson.dumps({**meta, "format": FORMAT, "written_at": time.time()}))
+            self._db.write(batch)
+        except Exception as error:
+            raise StoreFailed(f"the store {self.folder} can't be written: {error}") from error
+
+    def close(self) -> None:
+        """Closes RocksDB; nothing is flushed that Kafka does not have."""
+        self._db.close()
+
+
+def move_aside(folder: Path) -> Path:
+    """Renames a store that can't be used and returns its new place; an older one that was moved goes."""
+    aside = folder.with_name(f"{folder.name}.aside")
+    shutil.rmtree(aside, ignore_errors=True)
+    folder.rename(aside)
+    return aside
+
+
+class StoreTable:
+    """The committed rows of one table: a bounded cache of decoded rows over the store."""
+
+    def __init__(self, store: Store, spec: TableSpec, cached_rows: int) -> None:
+        self._store = store
+        self._row = spec.row
+        self._name = spec.name
+        self._prefix = f"{spec.name}\x00"
+        self._half = max(1, cached_rows // 2)
+        self._young: dict[str, Any] = {}
+        self._old: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any | None:
+        """The committed row."""
+        row = self._young.get(key)
+        if row is not None:
+            return row
+        row = self._old.get(key)
+        if row is None:
+            data = self._store.get((self._prefix + key).encode())
+            if data is None:
+                return None
+            row = self._row(*orjson.loads(data))
+        self._remember(key, row)
+        return row
+
+    def _remember(self, key: str, row: Any) -> None:
+        self._young[key] = row
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Reads the rows that are not cached in one call."""
+        wanted = [key for key in dict.fromkeys(keys) if key not in self._young and key not in self._old]
+        if not wanted:
+            return
+        prefix = self._prefix
+        found = self._store.get_many([(prefix + key).encode() for key in wanted])
+        for key, data in zip(wanted, found, strict=True):
+            if data is not None:
+                self._remember(key, self._row(*orjson.loads(data)))
+
+    def first(self, before: str, most: int) -> list[tuple[str, Any]]:
+        """At most `most` committed rows before `before`, in key order."""
+        prefix = self._prefix.encode()
+        end = prefix + before.encode()
+        cut = len(prefix)
+        found = []
+        for key, data in self._store.rows(prefix, prefix, most):
+            if key >= end:
+                break
+            found.append((key[cut:].decode(), self._row(*orjson.loads(data))))
+        return found
+
+    def after(self, key: str, most: int) -> list[tuple[str, Any]]:
+        """At most `most` committed rows from `key` on, in key order: one slice of a sweep."""
+        prefix = self._prefix.encode()
+        rows = self._store.rows(prefix + key.encode(), prefix, most)
+        return [(k[len(prefix) :].decode(), self._row(*orjson.loads(data))) for k, data in rows]
+
+    def apply(self, changes: dict[str, Any | None]) -> None:
+        """The cache follows a committed step; the store itself is written by its owner."""
+        for key, row in changes.items():
+            if row is None:
+                self._young.pop(key, None)
+                self._old.pop(key, None)
+            else:
+                self._young[key] = row
+        if len(self._young) >= self._half:
+            self._old, self._young = self._young, {}

@@ -1,0 +1,244 @@
+"""One Kafka transaction per step, and what its end means: committed, aborted, or unknown.
+
+Source of the rules: docs/architecture.md, "One step, call by call".
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition, libversion
+
+from topologies.engine.config import ClusterConfig
+from topologies.engine.crash import crash_point
+from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
+from topologies.engine.limits import Limits
+from topologies.engine.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+OLDEST_LIBRDKAFKA = 0x020F00FF
+FENCED_TWICE_S = 60.0
+_AUTHORISATION = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001  # public constants with an underscore
+
+
+class Outcome(StrEnum):
+    """How a transaction ended. UNKNOWN: only Kafka knows, ask it."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    UNKNOWN = "unknown"
+
+
+class _ShortBatchError(Exception):
+    """The client took fewer records than it was given."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """What one transaction writes. Topic names carry the prefix; records are (key, value)."""
+
+    records: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
+    changelogs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = field(default_factory=dict)
+    letters: list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = field(
+        default_factory=list
+    )
+    offsets: list[TopicPartition] = field(default_factory=list)
+    last_offsets: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Filled by the run: the offset of the last record of each changelog partition."""
+
+
+class Transactions:
+    """The worker's one transactional producer. Used by one thread."""
+
+    def __init__(self, cluster: ClusterConfig, identity: str, limits: Limits, watchdog: Watchdog) -> None:
+        if libversion()[1] < OLDEST_LIBRDKAFKA:
+            raise WorkerStopped(f"librdkafka {libversion()[0]} loses committed messages; 2.15 or later is needed")
+        self.identity = identity
+        self._limits = limits
+        self._watchdog = watchdog
+        self._trouble = False
+        self._fenced_at: float | None = None
+        self._config = cluster.client(
+            **{
+                "client.id": identity,
+                "transactional.id": identity,
+                "transaction.timeout.ms": limits.transaction_ms,
+                "enable.idempotence": True,
+                "retry.backoff.ms": 2,
+                "linger.ms": 2,
+                "queue.buffering.max.messages": 500_000,
+                "queue.buffering.max.kbytes": 262_144,
+                "error_cb": self._note_trouble,
+            }
+        )
+        self._producer: Producer | None = None
+
+    def _note_trouble(self, error: KafkaError) -> None:
+        self._trouble = True
+        log.warning("producer %s: %s", self.identity, error.str())
+
+    def renew(self) -> None:
+        """A fresh producer under the same id: ends what the last one left open and refuses its stragglers.
+
+        Raises Fenced, NotAuthorised, or WorkerStopped where Kafka gives no definite answer in time.
+        """
+        old, self._producer = self._producer, None
+        producer = Producer(self._config)
+        deadline = time.monotonic() + 6 * self._limits.call_s
+        while True:
+            try:
+                with self._watchdog.guard("init_transactions"):
+                    producer.init_transactions(self._limits.call_s)
+                break
+            except KafkaException as error:
+                self._stop_if_hopeless(error.args[0], "init_transactions")
+                if time.monotonic() > deadline:
+                    raise WorkerStopped(
+                        f"the transactional id {self.identity} can't be taken: {error.args[0].str()}; "
+                        "is the broker up and its __transaction_state topic healthy?"
+                    ) from error
+                time.sleep(0.2)
+        self._producer = producer
+        self._trouble = False
+        if old is not None:
+            threading.Thread(target=old.close, daemon=True).start()
+
+    def run(self, contents: Contents, consumer: Consumer) -> Outcome:
+        """Writes everything, with the consumer's offsets, in one transaction. Empty offsets are a bug.
+
+        A FENCED answer counts as unknown once; twice within a minute raises Fenced.
+        """
+        assert contents.offsets, "a transaction without offsets is not fenced by its group"
+        if self._producer is None or self._trouble:
+            self.renew()
+        producer = self._producer
+        assert producer is not None
+        try:
+            with self._watchdog.guard("produce"):
+                producer.begin_transaction()
+                self._produce(producer, contents)
+            crash_point("after_produce")
+            self._retry(
+                lambda: producer.send_offsets_to_transaction(
+                    contents.offsets, consumer.consumer_group_metadata(), self._limits.call_s
+                ),
+                "send_offsets_to_transaction",
+            )
+            crash_point("after_send_offsets")
+        except (KafkaException, BufferError, _ShortBatchError) as error:
+            return self._failed(producer, error)
+        return self._commit(producer)
+
+    def _commit(self, producer: Producer) -> Outcome:
+        try:
+            calls = self._retry(lambda: producer.commit_transaction(self._limits.call_s), "commit_transaction")
+        except KafkaException as error:
+            self._stop_if_hopeless(error.args[0], "commit_transaction")
+            log.warning("commit of %s: outcome unknown: %s", self.identity, error.args[0].str())
+            self._trouble = True
+            return Outcome.UNKNOWN
+        if calls > 1:
+            self._trouble = True  # a late EndTxn must not land in the next transaction: new epoch first
+        crash_point("after_commit")
+        return Outcome.COMMITTED
+
+    def _failed(self, producer: Producer, error: Exception) -> Outcome:
+        reason = error.args[0] if error.args else error
+        log.warning("transaction of %s failed: %s", self.identity, reason)
+        if isinstance(error, KafkaException):
+            self._stop_if_hopeless(error.args[0], "transaction")
+            if not error.args[0].txn_requires_abort():
+                self._trouble = True
+                return Outcome.UNKNOWN
+        try:
+            self._retry(lambda: producer.abort_transaction(self._limits.call_s), "abort_transaction")
+        except KafkaException as failed:
+            self._stop_if_hopeless(failed.args[0], "abort_transaction")
+            self._trouble = True
+            return Outcome.UNKNOWN
+        return Outcome.ABORTED
+
+    def _retry(self, call: Callable[[], Any], what: str) -> int:
+        """Calls until it is not retriable any more, at most `call_s`; how many calls it took."""
+        deadline = time.monotonic() + self._limits.call_s
+        calls = 1
+        while True:
+            try:
+                with self._watchdog.guard(what):
+                    call()
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                calls += 1
+                time.sleep(0.01)
+            else:
+                return calls
+
+    def _produce(self, producer: Producer, contents: Contents) -> None:
+        for (topic, partition), records in contents.records.items():
+            self._batch(producer, topic, partition, records)
+        for (topic, partition), rows in contents.changelogs.items():
+            self._batch(producer, topic, partition, rows[:-1])
+            key, value = rows[-1]
+            producer.produce(
+                topic, value, key, partition=partition, on_delivery=_remember(contents.last_offsets, (topic, partition))
+            )
+        for topic, partition, key, value, headers in contents.letters:
+            producer.produce(topic, value, key, partition=partition, headers=headers)
+
+    @staticmethod
+    def _batch(producer: Producer, topic: str, partition: int, records: list[Any]) -> None:
+        if not records:
+            return
+        batch = [{"key": key, "value": value} for key, value in records]
+        taken = producer.produce_batch(topic, batch, partition=partition)
+        if taken != len(batch):
+            refused = next((m["_error"] for m in batch if "_error" in m), "queue full")
+            raise _ShortBatchError(f"{topic} [{partition}]: {taken} of {len(batch)} records taken: {refused}")
+
+    def _stop_if_hopeless(self, error: KafkaError, call: str) -> None:
+        if error.code() in _AUTHORISATION:
+            raise NotAuthorised(f"{call}: {error.str()}; grant {self.identity} this right")
+        if error.code() in _FENCED:
+            now = time.monotonic()
+            if self._fenced_at is not None and now - self._fenced_at < FENCED_TWICE_S:
+                raise Fenced(
+                    f"the transactional id {self.identity} is used by another worker ({call}: {error.str()}); "
+                    "give each worker its own HEADRACE_INSTANCE"
+                )
+            self._fenced_at = now
+
+    def close(self) -> None:
+        """Closes the producer; an open transaction is aborted."""
+        if self._producer is not None:
+            with self._watchdog.guard("producer close"), _quiet():
+                self._producer.close()
+            self._producer = None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as error:
+        log.warning("closing the producer: %s", error.args[0].str())
+
+
+def _remember(found: dict[tuple[str, int], int], where: tuple[str, int]) -> Callable[[Any, Message], None]:
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
+        if error is None and offset is not None and offset >= 0:
+            found[where] = offset
+
+    return delivered
