@@ -20,6 +20,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from headrace.broker_config import NODE, ports, write_properties
 from headrace.broker_process import (
     HOST,
     POLL_SECONDS,
@@ -34,63 +35,22 @@ from headrace.broker_process import (
     read_state,
     spawn,
     stop,
-    write_whole,
 )
-from headrace.jars import KAFKA_VERSION, BrokerError, classpath, disk_trouble
+from headrace.jars import KAFKA_VERSION, BrokerError, classpath, disk_trouble, free_mb
 from headrace.jvm import command, find_java
 
 __all__ = ["BrokerError", "BrokerState", "Seen", "Status", "ask", "down", "running", "status", "up"]
 
 PORT = 9092
 """Where `up` listens when not told otherwise."""
-NODE = 1
 
 READY_SECONDS = 60.0
 PROBE_SECONDS = 3.0
 FOREIGN_SECONDS = 10.0
 """How long a Kafka elsewhere may take to answer."""
 FORMAT_SECONDS = 60.0
+SPACE_MB = 100
 FREE_PORT_TRIES = 3
-
-PROPERTIES = """\
-# Written by headrace at every start: changes here are lost.
-process.roles=broker,controller
-node.id={node}
-controller.quorum.voters={node}@{host}:{controller_port}
-controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=PLAINTEXT
-log.dirs={data}
-
-# After a kill the broker may register again once its old session has ended (Kafka: 9 s).
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
-
-# Two cores are shared with the workers.
-num.network.threads=2
-num.io.threads=4
-num.recovery.threads.per.data.dir=2
-background.threads=2
-log.cleaner.threads=1
-
-# One node.
-default.replication.factor=1
-min.insync.replicas=1
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-
-# Topics are made by `headrace topics create`, never by a typing mistake; groups form and dead transactions end at once.
-auto.create.topics.enable=false
-group.initial.rebalance.delay.ms=0
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-"""
 
 
 class Seen(NamedTuple):
@@ -120,7 +80,7 @@ class Status(NamedTuple):
     topics: int | None
     """Topics but for Kafka's own; None when it does not answer."""
     data_bytes: int
-    """Size of the data on disk."""
+    """What the data takes on disk (Kafka's index files are sparse)."""
 
 
 def up(home: Path, port: int | None = None, say: Callable[[str], None] = print) -> BrokerState:
@@ -194,7 +154,7 @@ def status(home: Path) -> Status:
         state=state,
         cluster_id=seen.cluster_id if seen else _cluster_id(folder / "data"),
         topics=seen.own_topics if seen else None,
-        data_bytes=sum(path.stat().st_size for path in (folder / "data").rglob("*") if path.is_file()),
+        data_bytes=sum(path.stat().st_blocks * 512 for path in (folder / "data").rglob("*") if path.is_file()),
     )
 
 
@@ -243,12 +203,13 @@ def _start(folder: Path, port: int, say: Callable[[str], None]) -> BrokerState:
     java = find_java()
     if port:
         _need_free(port)
+    _need_space(folder)
     jars = classpath()
     cluster_id = _format(folder, command(java, jars, "kafka.tools.StorageTool"), say)
     for tries_left in reversed(range(FREE_PORT_TRIES)):
-        client_port, controller_port = _ports(port)
+        client_port, controller_port = ports(port)
         say(f"Starting Kafka {KAFKA_VERSION} at {HOST}:{client_port} ...")
-        _write_properties(folder / "server.properties", client_port, controller_port, "data")
+        write_properties(folder / "server.properties", client_port, controller_port, "data")
         state = spawn(folder, command(java, jars, "kafka.Kafka", "server.properties"), client_port, controller_port)
         began = time.monotonic()
         try:
@@ -290,18 +251,14 @@ def _need_free(port: int) -> None:
         ) from None
 
 
-def _ports(port: int) -> tuple[int, int]:
-    """(clients, controller): the port asked for, and free ones; two sockets at once never get the same."""
-    with socket.socket() as first, socket.socket() as second:
-        first.bind((HOST, 0))
-        second.bind((HOST, 0))
-        return port or first.getsockname()[1], second.getsockname()[1]
-
-
-def _write_properties(path: Path, port: int, controller_port: int, data: str) -> None:
-    """Paths are relative (the broker runs in its folder), so that no folder's name needs escaping."""
-    text = PROPERTIES.format(node=NODE, host=HOST, port=port, controller_port=controller_port, data=data)
-    write_whole(path, text)
+def _need_space(folder: Path) -> None:
+    """Kafka maps files into memory, so a disk that fills up kills it without a word."""
+    free = free_mb(folder)
+    if free < SPACE_MB:
+        raise BrokerError(
+            f"The disk that holds {folder} is full ({free} MB free; the broker needs {SPACE_MB} MB to start). "
+            "Free some space, or set HEADRACE_HOME to a folder elsewhere."
+        )
 
 
 def _cluster_id(data: Path) -> str | None:
@@ -328,7 +285,7 @@ def _format(folder: Path, storage_tool: list[str], say: Callable[[str], None]) -
     if fresh.exists():
         shutil.rmtree(fresh)
     cluster_id = urlsafe_b64encode(b"\x1d" + secrets.token_bytes(15)).decode().rstrip("=")  # never begins with "-"
-    _write_properties(folder / "format.properties", PORT, PORT + 1, "data.new")
+    write_properties(folder / "format.properties", PORT, PORT + 1, "data.new")
     words = [*storage_tool, "format", "-t", cluster_id, "-c", "format.properties", "--ignore-formatted"]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=FORMAT_SECONDS, check=False)
@@ -371,7 +328,7 @@ def _listens(port: int) -> bool:
 
 def _hint(folder: Path, log: str) -> str:
     """The way out of what the log tells, if it is one of the usual troubles."""
-    if "No space left on device" in log:
+    if "No space left on device" in log or free_mb(folder) < SPACE_MB:
         return f"\nThe disk that holds {folder} is full. Free some space and run `headrace up`: the data is kept."
     if "OutOfMemoryError" in log:
         return "\nThe heap is too small: set HEADRACE_BROKER_HEAP=1g and run `headrace up`."

@@ -115,7 +115,7 @@ _BY_TYPE: dict[Any, tuple[Callable[[Any], bool], str]] = {
 
 
 def _test(name: str, kind: Any) -> Test:
-    arms = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    arms = typing.get_args(kind) if typing.get_origin(kind) in {types.UnionType, typing.Union} else (kind,)
     optional = types.NoneType in arms
     bare = next(arm for arm in arms if arm is not types.NoneType)
     if isinstance(bare, type) and issubclass(bare, StrEnum):

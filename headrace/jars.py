@@ -104,7 +104,7 @@ def disk_trouble(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = f"The disk that holds {folder} is full ({_free_mb(folder)} MB free)."
+            reason = f"The disk that holds {folder} is full ({free_mb(folder)} MB free)."
             way_out = "Nothing half-written was kept. Free some space (Kafka's jars need 50 MB) and repeat the command."
         else:
             reason = f"{error.filename or folder} cannot be used: {error.strerror or error}."
@@ -195,7 +195,7 @@ def _fetch_one(parts: Path, folder: Path, jar: Jar, progress: "_Progress") -> No
         part = context.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
     except (RequestException, RuntimeError) as error:
         raise BrokerError(
-            f"{jar.coordinate} could not be fetched from {_names(context.remote_repos)}: {_without_secrets(error)}. "
+            f"{jar.coordinate} could not be fetched from {_names(context.remote_repos)}: {_reason(error)}. "
             "Jars that are complete were kept. Check the network (HTTPS_PROXY is honoured) and repeat the command, "
             "set HEADRACE_MAVEN_REPOSITORY to a Maven repository that can be reached, "
             "or KAFKA_BOOTSTRAP_SERVERS to use a Kafka of your own."
@@ -215,6 +215,18 @@ def _repositories() -> dict[str, str] | None:
     return named or None
 
 
+def _reason(error: BaseException) -> str:
+    """What went wrong at the bottom: requests and urllib3 wrap it several times."""
+    if isinstance(error, RuntimeError):
+        return "it is not there"
+    while True:
+        inner = getattr(error, "reason", None) or next(iter(error.args), None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return _without_secrets(str(error).partition("): ")[2] or error)
+
+
 def _names(repositories: dict[str, str]) -> str:
     return _without_secrets(", ".join(repositories.values()))
 
@@ -224,7 +236,8 @@ def _without_secrets(text: object) -> str:
     return re.sub(r"//[^/\s@]+@", "//***@", str(text)).rstrip(".")
 
 
-def _free_mb(folder: Path) -> int:
+def free_mb(folder: Path) -> int:
+    """Free megabytes on the disk that holds `folder`, which need not be there yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free // 1_000_000

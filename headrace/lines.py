@@ -22,6 +22,7 @@ from schemas.events import AccountAction, AccountCommand, AliasAction, AliasClai
 TO: dict[str, type[Record]] = {"intents": Intent, "accounts": AccountCommand, "aliases": AliasClaim}
 LINE_BYTES = 1 << 20
 """A longer line is bad."""
+BOM = b"\xef\xbb\xbf"
 
 _NUMBERS = frozenset({"amount_minor", "max_payment_minor", "window_s", "max_amount_minor", "max_count"})
 _TIMES = frozenset({"requested_at", "expires_at"})
@@ -40,7 +41,12 @@ class Line(NamedTuple):
 
 
 def read_lines(
-    source: BinaryIO, to: str, form: str, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    source: BinaryIO,
+    to: str,
+    form: str,
+    *,
+    pan_guard: bool = True,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Iterator[Line]:
     """The lines of `source`; blank ones are left out. `to` is a key of `TO`, `form` is "jsonl" or "csv".
 
@@ -53,7 +59,7 @@ def read_lines(
             if isinstance(found, Refused):
                 raise found
             record = _record(kind, found, now)
-            check(record)
+            check(record, pan_guard=pan_guard)
         except Refused as refused:
             yield Line(number, None, refused, end)
         else:
@@ -77,51 +83,41 @@ def _whole_lines(source: BinaryIO) -> Iterator[tuple[int, bytes | None, int]]:
         yield number, whole, end
 
 
-_TOO_LONG = Refused("line", f"is longer than {LINE_BYTES} bytes", "write one record on each line")
-
-
 def _json_rows(source: BinaryIO) -> Iterator[Row]:
     for number, line, end in _whole_lines(source):
         if line is None:
-            yield number, _TOO_LONG, end
+            yield number, _too_long(), end
             continue
-        text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-        if not text:
-            continue
-        try:
-            found = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            yield number, Refused("line", f"is no JSON: {error}", "write one JSON object on it"), end
-            continue
-        if not isinstance(found, dict):
-            yield number, Refused("line", f"is a JSON {type(found).__name__}", "write one JSON object on it"), end
-            continue
-        yield number, found, end
+        text = line.removeprefix(BOM).strip() if number == 1 else line.strip()
+        if text:
+            yield number, _json_fields(text), end
+
+
+def _json_fields(text: bytes) -> Fields | Refused:
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Refused("line", f"is no JSON: {error}", "write one JSON object on it")
+    if not isinstance(found, dict):
+        return Refused("line", f"is a JSON {type(found).__name__}", "write one JSON object on it")
+    return found
 
 
 def _csv_rows(source: BinaryIO, kind: type[Record]) -> Iterator[Row]:
-    """Cells by the names in the heading; empty ones count as left out."""
-    ends = [0]
-
-    def texts() -> Iterator[str]:
-        for number, line, end in _whole_lines(source):
-            ends[0] = end
-            if line is None:
-                raise Refused(f"line {number}", _TOO_LONG.reason, _TOO_LONG.way_out)
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8", errors="surrogateescape")
-
-    reader = csv.reader(texts(), strict=True)
+    """Cells by the names in the heading; empty ones count as left out. A record does not go over a line's end."""
     heading: list[str] | None = None
-    while True:
+    for number, line, end in _whole_lines(source):
+        if line is None:
+            yield number, _too_long(), end
+            continue
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
+            text = (line.removeprefix(BOM) if number == 1 else line).decode()
+            cells = next(csv.reader([text], strict=True), [])
+        except (UnicodeDecodeError, csv.Error) as error:
             yield (
-                reader.line_num,
-                Refused("line", f"is no CSV: {error}", "quote cells that hold quotes or commas"),
-                ends[0],
+                number,
+                Refused("line", f"is no CSV: {error}", "write UTF-8, and quote cells with commas or quotes"),
+                end,
             )
             continue
         if not any(cells):
@@ -130,10 +126,13 @@ def _csv_rows(source: BinaryIO, kind: type[Record]) -> Iterator[Row]:
             heading = _heading(cells, kind)
         elif len(cells) != len(heading):
             reason = f"has {len(cells)} cells, the heading has {len(heading)}"
-            yield reader.line_num, Refused("line", reason, "give each column a cell"), ends[0]
+            yield number, Refused("line", reason, "give each column a cell"), end
         else:
-            cut = {name: cell for name, cell in zip(heading, cells, strict=True) if cell}
-            yield reader.line_num, _uncelled(cut), ends[0]
+            yield number, _uncelled({name: cell for name, cell in zip(heading, cells, strict=True) if cell}), end
+
+
+def _too_long() -> Refused:
+    return Refused("line", f"is longer than {LINE_BYTES} bytes", "write one record on each line")
 
 
 def _heading(cells: list[str], kind: type[Record]) -> list[str]:
@@ -169,7 +168,7 @@ def _uncelled(cells: Mapping[str, str]) -> Fields | Refused:
 
 def _number(name: str, cell: str, kind: type[int] | type[float]) -> float:
     try:
-        return kind(cell)
+        return kind(cell.replace("_", "?"))
     except ValueError:
         raise Refused(name, f"is {cell!r}", "write a plain number") from None
 
@@ -233,7 +232,7 @@ def _minor(fields: Fields) -> int:
     if not isinstance(currency, str) or money.exponent(currency) is None:
         raise Refused("currency", f"is {currency!r}", "an amount needs an ISO 4217 code with a minor unit, such as EUR")
     try:
-        return money.parse(amount, currency)
+        return money.to_minor(amount, currency)
     except ValueError as error:
         raise Refused("amount", f"is {amount!r}", str(error)) from None
 

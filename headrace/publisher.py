@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message
 
 from headrace.checks import Record, Refused, check
 from headrace.missing import require_topics
-from schemas.codec import encode
+from schemas.codec import Unencodable, encode
 from schemas.events import AccountCommand, AliasClaim, Intent
 from topologies import topics
 from topologies.engine.config import ClusterConfig
@@ -91,6 +91,8 @@ class Publisher:
 
         try:
             self._sender.send(topic.name, key, encode(record), delivered=note)
+        except Unencodable as error:
+            raise Refused("record", f"does not fit its schema: {error}", "make it smaller") from error
         except KafkaException as error:
             raise Refused(
                 "record", f"is refused by Kafka's client: {error.args[0].str()}", "make it smaller"

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from headrace.librdkafka import SECRET, VARIABLES, UnknownOption, checked, option_name
-from streams.rules import Rules, ScreeningRules
+from streams.rules import Rules, ScreeningRules, screening_rules
 from topologies.engine.config import ClusterConfig, EngineConfig
 
 PREFIX = "HEADRACE_"
@@ -112,8 +112,6 @@ class Settings(BaseSettings):
 
     def rules(self) -> Rules:
         """The rules with screening's thresholds. Raises SettingsError where the screening file is wrong."""
-        from streams.rules import screening_rules
-
         found = resources.files("headrace") / "screening.toml" if self.screening is None else self.screening
         try:
             content = tomllib.loads(found.read_text(encoding="utf-8"))
@@ -130,6 +128,18 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json")
         values["kafka"] = {name: "****" if SECRET.search(name) else value for name, value in self.kafka.items()}
         return values
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Takes what `load` has gathered, and nothing from the environment behind its back."""
+        return (init_settings,)
 
 
 class _Environment(EnvSettingsSource):
@@ -213,8 +223,9 @@ def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
     names = [name.removeprefix(PREFIX) for name in plain]
     names = [name.partition("__")[0].lower() for name in names if name not in ELSEWHERE]
     _known(names, PREFIX, PREFIX)
-    if "kafka" in names:
-        raise SettingsError(f"{PREFIX}KAFKA__ sets nothing; an option of librdkafka is set as KAFKA_<NAME>")
+    for name in plain:
+        if name.startswith(f"{PREFIX}KAFKA"):
+            raise SettingsError(f"{name} sets nothing; an option of librdkafka is set as KAFKA_<NAME>")
     try:
         return _Environment(plain)()
     except PydanticSettingsError as error:

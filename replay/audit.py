@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 
-from schemas.codec import Undecodable
-
 from replay.books import Account, Books
 from replay.fates import Fates
 from replay.journal import ANYBODY, Cut, Journal, Route, Tally, compare
@@ -30,6 +28,7 @@ from replay.outcomes import APPLIED, Outcomes
 from replay.reader import Place, Raw, Reader
 from replay.verdicts import AuditReport, Check, Verdict, Verdicts, plain
 from schemas import codec
+from schemas.codec import Undecodable
 from schemas.events import PaymentEvent
 from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig

@@ -146,7 +146,7 @@ class Outcomes:
         status = intern(str(event.status))
         self.statuses[status] += 1
         if event.reason is not None:
-            self.reasons[event.reason] += 1
+            self.reasons[str(event.reason)] += 1
         about = event.intent_offset
         if about is None:
             self._verdicts.fates.offends(

@@ -1,13 +1,13 @@
 """What is committed on some topics, as it appears: read_committed, by assign, joining no group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from replay.reader import CALL_S, Raw, TopicMissing, Unreachable
+from replay.reader import CALL_S, Place, Raw, TopicMissing, Unreachable
 from topologies.engine.config import ClusterConfig
 
 BATCH = 5_000
@@ -15,12 +15,14 @@ BATCH = 5_000
 
 
 class Tail:
-    """Follows whole topics from their first record on; names go in and come out without the prefix.
+    """Follows topics from `starts` on, by default from their first record; names go in and come out without the prefix.
 
     Raises Unreachable where no broker answers, TopicMissing where a topic is not there.
     """
 
-    def __init__(self, cluster: ClusterConfig, topics: Sequence[str]) -> None:
+    def __init__(
+        self, cluster: ClusterConfig, topics: Sequence[str], starts: Mapping[Place, int] | None = None
+    ) -> None:
         self._cut = len(cluster.prefix)
         self._bootstrap = cluster.bootstrap
         self._consumer = Consumer(
@@ -47,7 +49,9 @@ class Tail:
         if missing := [name for name in names if name not in there]:
             self._consumer.close()
             raise TopicMissing(f"topic {missing[0]} is not on the cluster at {cluster.bootstrap}")
-        self._consumer.assign([TopicPartition(name, p, 0) for name in names for p in there[name].partitions])
+        places = [(topic, p) for topic in topics for p in there[cluster.prefix + topic].partitions]
+        begin = starts or {}
+        self._consumer.assign([TopicPartition(cluster.prefix + t, p, begin.get((t, p), 0)) for t, p in places])
 
     def poll(self, wait_s: float = 0.0) -> list[Raw]:
         """What has been committed since the last poll, at most `BATCH`; waits `wait_s` for the first record.
@@ -67,6 +71,11 @@ class Tail:
             elif error.fatal() or not (error.retriable() or error.code() < 0):
                 raise Unreachable(f"{self._bootstrap} can't be read any more: {error.str()}")
         return found
+
+    def count(self, wait_s: float = 0.0) -> int:
+        """How many records have been committed since the last poll or count; looks at none of them."""
+        messages = self._consumer.consume(1, wait_s) + self._consumer.consume(BATCH, 0)
+        return sum(message.error() is None for message in messages)
 
     def close(self) -> None:
         """Ends the client."""

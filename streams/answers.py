@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from schemas.aliases import normal_alias
-from schemas.events import Intent, Kind, Micros, Minor, PaymentEvent, PaymentState, RiskDecision, Status
-from schemas.keys import derive_id
+from schemas.events import Intent, Kind, Micros, Minor, PaymentEvent, PaymentState, Status
 from schemas.reasons import Reason
-from streams.books import EVENTS, INTENTS, AnswerRow, PaymentRow, payment_key
+from streams.books import DECISIONS, EVENTS, INTENTS, AnswerRow, PaymentRow, payment_key, two_ids
 from streams.rules import DAY, HOUR
 from streams.turn import Admitted, Out, Received, Screened, Turn
 
@@ -63,14 +62,10 @@ def story(row: PaymentRow, names: tuple[str, str, str], status: Status, reason: 
     decided_by, decided_by_offset = row.decided_by or (None, None)
     return PaymentEvent(
         event_id, payment_id, row.intent_id, row.sequence, status, debtor, row.creditor, row.amount_minor,
-        row.currency, at, reason, row.risk_score, _decision(row.risk_decision), tuple(row.risk_reasons),
+        row.currency, at, reason, row.risk_score, DECISIONS[row.risk_decision], tuple(row.risk_reasons),
         row.deadline_at, None, decided_by, row.alias_version, PaymentState(row.state), row.risk_version,
         row.intent_offset, None, decided_by_offset,
     )  # fmt: skip
-
-
-def _decision(decision: str | None) -> RiskDecision | None:
-    return None if decision is None else RiskDecision(decision)
 
 
 def alias_of(intent: Intent) -> str | None:
@@ -134,7 +129,7 @@ def _declined(screened: Screened, row: PaymentRow | None, reason: str, turn: Any
     if row is not None and intent.kind != Kind.TRANSFER and same_creditor(intent, row):
         creditor = row.creditor  # an alias is never resolved again (R23)
     return PaymentEvent(
-        derive_id("event", INTENTS, turn.partition, offset), intent.payment_id, intent.intent_id, sequence,
+        two_ids("intent", INTENTS, turn.partition, offset)[1], intent.payment_id, intent.intent_id, sequence,
         Status.DECLINED, intent.debtor, creditor, intent.amount_minor, intent.currency, turn.at, str(reason), score,
         decision, reasons, None, None, None, admitted.alias_version,
         PaymentState(row.state) if row else PaymentState.DECLINED, version, offset,

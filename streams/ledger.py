@@ -8,7 +8,6 @@ whose deadline has passed. The rows and the one way to post are in `streams/book
 from collections.abc import Sequence
 
 from schemas.events import Intent, Kind, PaymentState, RiskDecision
-from schemas.keys import derive_id
 from schemas.reasons import Reason
 from streams import limits, twins
 from streams.accounts import obey
@@ -32,6 +31,7 @@ from streams.books import (
     lacks_room,
     payment_key,
     purse_of,
+    two_ids,
 )
 from streams.reviews import approve, expire, next_deadline, open_review, refusal, reject, run_out
 from streams.transit import LedgerTurn, credit, first_leg, give_back, in_transit, posting_of, second_leg
@@ -39,7 +39,7 @@ from streams.turn import Decided, Out, Screened
 
 __all__ = ("TABLES", "LedgerTables", "credit", "debit", "expire", "give_back", "next_deadline", "obey")
 
-_SPECIAL = CLOSED | NO_DEBITS | INTERNAL
+_REVIEWED = (RiskDecision.REVIEW, RiskDecision.STEP_UP)
 
 
 def debit(batch: Sequence[Screened], turn: LedgerTurn) -> Decided:
@@ -129,11 +129,11 @@ def _transfer(screened: Screened, row: PaymentRow | None, turn: LedgerTurn, reco
         turn.tables.limits.put(limits.limit_key(intent.debtor, intent.currency), counted)
     if turn.rules.duplicate_window_s:
         twins.note(intent, turn)
-    if screened.risk_decision in {RiskDecision.REVIEW, RiskDecision.STEP_UP}:
+    if screened.risk_decision in _REVIEWED:
         open_review(screened, begun, turn, records)
         return
     debtor, payment_id = intent.debtor, intent.payment_id
-    names = (derive_id("posting", INTENTS, turn.partition, begun.intent_offset), debtor, payment_id)
+    names = (two_ids("intent", INTENTS, turn.partition, begun.intent_offset)[0], debtor, payment_id)
     records.append(posting_of(begun, names, first_leg(debtor, begun, turn), turn))
     turn.tables.payments.put(payment_key(debtor, payment_id), begun)
     records.append(second_leg(begun, debtor, payment_id, turn))

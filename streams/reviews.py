@@ -1,7 +1,6 @@
 """Reviews: money held until somebody says yes or no, or the deadline says no (R10, R12, R27)."""
 
 from schemas.events import EntryCode, Kind, Micros, Minor, PaymentState, RiskDecision, Status
-from schemas.keys import derive_id
 from schemas.reasons import Reason
 from streams.answers import same_creditor, story, with_key
 from streams.books import (
@@ -18,6 +17,7 @@ from streams.books import (
     internal,
     lacks_room,
     payment_key,
+    two_ids,
 )
 from streams.transit import LedgerTurn, first_leg, give_room_back, in_transit, posting_of, second_leg
 from streams.turn import Decided, Out, Screened
@@ -29,8 +29,8 @@ def _hold(debtor: str, row: PaymentRow, amount_minor: Minor, turn: LedgerTurn) -
     """The moves of a hold; a negative amount releases it."""
     holds = internal("holds", row.currency, turn.partition, turn.partitions)
     return (
-        Move(debtor, EntryCode.HOLD, DEBITS_PENDING, amount_minor, row.creditor),
-        Move(holds, EntryCode.HOLD, CREDITS_PENDING, amount_minor),
+        (debtor, EntryCode.HOLD, DEBITS_PENDING, amount_minor, row.creditor, None),
+        (holds, EntryCode.HOLD, CREDITS_PENDING, amount_minor, None, None),
     )
 
 
@@ -42,12 +42,12 @@ def open_review(screened: Screened, row: PaymentRow, turn: LedgerTurn, records: 
     deadline_at = Micros(turn.at + wait)
     if intent.expires_at is not None and intent.expires_at < deadline_at:
         deadline_at = intent.expires_at
-    origin = (INTENTS, turn.partition, screened.admitted.received.offset)
+    posting_id, event_id = two_ids("intent", INTENTS, turn.partition, screened.admitted.received.offset)
     # The first number reserved for the outcome goes to REVIEW; approval reserves new ones.
     row = row._replace(state=PaymentState.REVIEW, deadline_at=deadline_at, until=None, sequence=row.outcome, outcome=0)
-    names = (derive_id("posting", *origin), debtor, payment_id)
+    names = (posting_id, debtor, payment_id)
     records.append(posting_of(row, names, _hold(debtor, row, row.amount_minor, turn), turn))
-    event = story(row, (derive_id("event", *origin), debtor, payment_id), Status.REVIEW, None, turn.at)
+    event = story(row, (event_id, debtor, payment_id), Status.REVIEW, None, turn.at)
     turn.tables.deadlines.put(deadline_key(deadline_at, debtor, payment_id), DeadlineRow(debtor, payment_id))
     turn.tables.payments.put(payment_key(debtor, payment_id), row._replace(event=event))
     records.append(Out(EVENTS, debtor, event, turn.partition))
@@ -91,7 +91,7 @@ def approve(screened: Screened, row: PaymentRow, turn: LedgerTurn, records: list
         until=turn.at + turn.rules.payment_kept, decided_by=[intent.intent_id, offset], keys=with_key(row, admitted),
     )  # fmt: skip
     moves = (*_hold(debtor, row, Minor(-row.amount_minor), turn), *first_leg(debtor, row, turn))
-    names = (derive_id("posting", INTENTS, turn.partition, offset), debtor, payment_id)
+    names = (two_ids("intent", INTENTS, turn.partition, offset)[0], debtor, payment_id)
     records.append(posting_of(row, names, moves, turn))
     turn.tables.payments.put(payment_key(debtor, payment_id), row)
     records.append(second_leg(row, debtor, payment_id, turn))
@@ -102,15 +102,13 @@ def reject(screened: Screened, row: PaymentRow, turn: LedgerTurn, records: list[
     admitted = screened.admitted
     intent, offset = admitted.intent, admitted.received.offset
     row = row._replace(decided_by=[intent.intent_id, offset], keys=with_key(row, admitted))
-    ids = tuple(derive_id(what, INTENTS, turn.partition, offset) for what in ("posting", "event"))
+    ids = two_ids("intent", INTENTS, turn.partition, offset)
     _end((intent.debtor, intent.payment_id), row, (*ids, Reason.FRAD), turn, records)
 
 
 def run_out(debtor: str, payment_id: str, row: PaymentRow, turn: LedgerTurn, records: list[Out]) -> PaymentRow:
     """The deadline has passed: the hold is released, DECLINED with NOAS. Gives the payment's new row."""
-    ids = tuple(
-        derive_id(what, INTENTS, turn.partition, row.intent_offset, "deadline") for what in ("posting", "event")
-    )
+    ids = two_ids("deadline", INTENTS, turn.partition, row.intent_offset)
     return _end((debtor, payment_id), row, (*ids, Reason.NOAS), turn, records)
 
 

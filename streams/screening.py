@@ -69,7 +69,11 @@ _NO_HISTORY = (0, 0, 0, (), (), ())
 _NEVER = 2**63
 _NO_SPEND = ((0, 0, 0), _NEVER)
 _KM_PER_THOUSANDTH = 0.1112
-_NEVER_DECLINES = ("impossible-travel", "new-payee")
+# An enum's member costs more to look up than a name.
+_TRANSFER = Kind.TRANSFER
+_APPROVE, _STEP_UP = RiskDecision.APPROVE, RiskDecision.STEP_UP
+_REVIEW, _DECLINE = RiskDecision.REVIEW, RiskDecision.DECLINE
+_WEAK = ("impossible-travel", "new-payee")
 
 
 class ScreeningTables(NamedTuple):
@@ -111,7 +115,7 @@ def screen(batch: Sequence[Admitted], turn: Turn[ScreeningTables]) -> Decided:
     handed_on: list[Any] = []
     for admitted in batch:
         intent = admitted.intent
-        if admitted.repeats or admitted.conflicts or admitted.refusal is not None or intent.kind != Kind.TRANSFER:
+        if admitted.repeats or admitted.conflicts or admitted.refusal is not None or intent.kind != _TRANSFER:
             handed_on.append(Screened(admitted))
             continue
         time = min(max(intent.requested_at, earliest), at)
@@ -134,29 +138,25 @@ def _flow_of(flows: Sequence[Flow], currency: str) -> tuple[Flow, Sequence[Flow]
     return (currency, *_NO_HISTORY), flows
 
 
-def _within(flow: Flow, bucket: int, span: int) -> tuple[int, int]:
-    """Attempts and accepted minor units in the `span` buckets up to and with `bucket`."""
-    numbers = flow[4]
-    first, end = bisect_right(numbers, bucket - span), bisect_right(numbers, bucket)
-    return (sum(flow[5][first:end]), sum(flow[6][first:end])) if first < end else (0, 0)
-
-
 def _bursts(bucket: int, flow: Flow, others: Sequence[Flow], limits: _Limits) -> list[str]:
     """The rules of velocity that fire: attempts in all currencies, sums in the intent's."""
     spend_most, least = limits.spend.get(flow[0], _NO_SPEND)
-    attempts, spent = _within(flow, bucket, SPANS[2])
-    # Nearly everybody is far from every limit.
-    if not others and attempts < limits.fewest and spent < least:
-        return []
-    fired = []
-    for place, span in enumerate(SPANS):
-        attempts, spent = _within(flow, bucket, span)
+    numbers, end = flow[4], bisect_right(flow[4], bucket)
+    fired: list[str] = []
+    for place in (2, 1, 0):
+        first = bisect_right(numbers, bucket - SPANS[place], 0, end)
+        attempts, spent = sum(flow[5][first:end]), sum(flow[6][first:end])
         for other in others:
-            attempts += _within(other, bucket, span)[0]
-        if attempts >= limits.attempts[place] > 0:
-            fired.append(VELOCITY[place])
+            begin = bisect_right(other[4], bucket - SPANS[place])
+            attempts += sum(other[5][begin : bisect_right(other[4], bucket)])
+        # Shorter windows hold no more: nearly everybody is far from every limit.
+        if attempts < limits.fewest and spent < least:
+            break
         if spent >= spend_most[place] > 0:
             fired.append(SPEND[place])
+        if attempts >= limits.attempts[place] > 0:
+            fired.append(VELOCITY[place])
+    fired.reverse()
     return fired
 
 
@@ -223,12 +223,23 @@ def _verdict(score: int, fired: list[str], intent: Intent, rules: ScreeningRules
         score = max(score, rules.review_from if rules.floor_policy == "review" else rules.decline_from)
     score = min(score, 1000)
     if score < rules.step_up_from:
-        return score, RiskDecision.APPROVE
+        return score, _APPROVE
     if score < rules.review_from:
-        return score, RiskDecision.STEP_UP
-    if score < rules.decline_from or all(name in _NEVER_DECLINES for name in fired):
-        return score, RiskDecision.REVIEW
-    return score, RiskDecision.DECLINE
+        return score, _STEP_UP
+    if score < rules.decline_from or not _may_decline(fired, rules):
+        return score, _REVIEW
+    return score, _DECLINE
+
+
+def _may_decline(fired: list[str], rules: ScreeningRules) -> bool:
+    """Whether more than a review is fair: somebody else seems to pay, or the floor is closed.
+
+    Travel or a new payee alone never declines (R41), nor does a busy account that pays more than ever:
+    from a declined intent nothing is learnt, so it would be declined for good.
+    """
+    if "new-device" in fired or ("above-floor" in fired and rules.floor_policy == "closed"):
+        return True
+    return "impossible-travel" in fired and any(name not in _WEAK for name in fired)
 
 
 def _after(
@@ -239,8 +250,8 @@ def _after(
     A declined one counts as an attempt; nothing else is learnt from it.
     """
     (currency, samples, total, squares, *counted), others = known
-    accepted = decision != RiskDecision.DECLINE
-    counted = _counted(counted, time // BUCKET, intent.amount_minor if accepted else 0)
+    accepted = decision != _DECLINE
+    now_counted = _counted(counted, time // BUCKET, intent.amount_minor if accepted else 0)
     payees, devices, place = profile.payees, profile.devices, profile.place
     if accepted:
         size = log_amount(intent.amount_minor)
@@ -250,9 +261,11 @@ def _after(
         payees = _latest(payees, tag(intent.creditor), PAYEES_MOST)
         if intent.device_id:
             devices = _latest(devices, tag(intent.device_id), DEVICES_MOST)
-        if intent.latitude is not None and intent.longitude is not None and (not place or place[0] <= time // SECOND):
-            place = (time // SECOND, round(intent.latitude * 1000), round(intent.longitude * 1000))
-    flow = (currency, samples, total, squares, *counted)
+        if intent.latitude is not None and intent.longitude is not None:
+            seconds = time // SECOND
+            if not place or place[0] <= seconds:
+                place = (seconds, round(intent.latitude * 1000), round(intent.longitude * 1000))
+    flow = (currency, samples, total, squares, *now_counted)
     flows = (*others, flow)[-CURRENCIES_MOST:] if others else (flow,)
     return Profile(flows, payees, devices, place)
 
@@ -266,6 +279,8 @@ def _counted(counted: Sequence[Any], bucket: int, amount_minor: int) -> Sequence
     if newest == bucket:
         return numbers, (*attempts[:-1], attempts[-1] + 1), (*sums[:-1], sums[-1] + amount_minor)
     oldest = max(bucket, newest) - SPANS[2]
+    if newest < bucket and oldest < numbers[0] and len(numbers) < BUCKETS_MOST:
+        return (*numbers, bucket), (*attempts, 1), (*sums, amount_minor)
     if bucket <= oldest:
         return counted
     first, at = bisect_right(numbers, oldest), bisect_left(numbers, bucket)

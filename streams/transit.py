@@ -16,10 +16,8 @@ from schemas.events import (
     Posting,
     Reversal,
     ReversalAction,
-    RiskDecision,
     Status,
 )
-from schemas.keys import derive_id
 from schemas.reasons import Reason
 from streams.answers import give_again, story
 from streams.books import (
@@ -27,6 +25,7 @@ from streams.books import (
     CREDITS,
     CREDITS_POSTED,
     DEBITS_POSTED,
+    DECISIONS,
     EVENTS,
     INTERNAL,
     NO_CREDITS,
@@ -44,6 +43,7 @@ from streams.books import (
     payment_key,
     post,
     purse_of,
+    two_ids,
 )
 from streams.limits import limit_key, uncount
 from streams.rules import DAY
@@ -61,17 +61,18 @@ def in_transit(currency: str, turn: LedgerTurn) -> str:
 def first_leg(debtor: str, row: PaymentRow, turn: LedgerTurn) -> tuple[Move, Move]:
     """The moves that debit the payer and put the money in transit."""
     return (
-        Move(debtor, EntryCode.PRINCIPAL, DEBITS_POSTED, row.amount_minor, row.creditor),
-        Move(in_transit(row.currency, turn), EntryCode.PRINCIPAL, CREDITS_POSTED, row.amount_minor),
+        (debtor, EntryCode.PRINCIPAL, DEBITS_POSTED, row.amount_minor, row.creditor, None),
+        (in_transit(row.currency, turn), EntryCode.PRINCIPAL, CREDITS_POSTED, row.amount_minor, None, None),
     )
 
 
 def posting_of(row: PaymentRow, names: tuple[str, str, str], moves: Sequence[Move], turn: LedgerTurn) -> Out:
     """Posts at home; `names`: posting id, debtor, payment id."""
     posting_id, debtor, payment_id = names
-    decision = None if row.risk_decision is None else RiskDecision(row.risk_decision)
     entries = post(turn.tables.accounts, row.currency, moves)
-    posting = Posting(posting_id, payment_id, turn.at, entries, row.intent_id, debtor, row.risk_score, decision)
+    posting = Posting(
+        posting_id, payment_id, turn.at, entries, row.intent_id, debtor, row.risk_score, DECISIONS[row.risk_decision]
+    )
     return Out(POSTINGS, debtor, posting, turn.partition)
 
 
@@ -81,12 +82,11 @@ def second_leg(
     """The credit of a payment that is SENT, or for a repeat (intent id, offset) the question behind it."""
     repeat_id, repeat_offset = repeat or (None, None)
     decided_by, decided_by_offset = row.decided_by or (None, None)
-    decision = None if row.risk_decision is None else RiskDecision(row.risk_decision)
     credit = Credit(
         CreditAction.REPEAT if repeat else CreditAction.CREDIT, Kind(row.kind), payment_id, row.intent_id,
         row.intent_offset, debtor, row.creditor, row.amount_minor, row.currency, row.outcome, row.outcome + 1,
-        turn.partition, turn.at, row.expires_at, row.risk_score, decision, tuple(row.risk_reasons), row.risk_version,
-        row.alias_version, decided_by, decided_by_offset, repeat_id, repeat_offset,
+        turn.partition, turn.at, row.expires_at, row.risk_score, DECISIONS[row.risk_decision],
+        tuple(row.risk_reasons), row.risk_version, row.alias_version, decided_by, decided_by_offset, repeat_id, repeat_offset,
     )  # fmt: skip
     return Out(CREDITS, row.creditor, credit)
 
@@ -141,15 +141,15 @@ def _decide(received: Received, key: str, turn: LedgerTurn, records: list[Out]) 
         return
     amount = value.amount_minor
     moves = (
-        Move(transit, EntryCode.PRINCIPAL, DEBITS_POSTED, amount),
-        Move(value.creditor, EntryCode.PRINCIPAL, CREDITS_POSTED, amount, value.debtor, value.settled_sequence),
+        (transit, EntryCode.PRINCIPAL, DEBITS_POSTED, amount, None, None),
+        (value.creditor, EntryCode.PRINCIPAL, CREDITS_POSTED, amount, value.debtor, value.settled_sequence),
     )
     entries = post(turn.tables.accounts, value.currency, moves)
+    posting_id, event_id = two_ids("credit", CREDITS, partition, received.offset)
     posting = Posting(
-        derive_id("posting", CREDITS, partition, received.offset), value.payment_id, at, entries, value.intent_id,
+        posting_id, value.payment_id, at, entries, value.intent_id,
         value.debtor, value.risk_score, value.risk_decision,
     )  # fmt: skip
-    event_id = derive_id("event", CREDITS, partition, received.offset)
     turn.tables.credits.put(key, CreditRow(until, at, event_id))
     records.append(Out(POSTINGS, value.creditor, posting, partition))
     records.append(Out(EVENTS, value.debtor, _completed(value, event_id, at), value.home_partition))
@@ -251,17 +251,17 @@ def _unknown(received: Received) -> Letter:
 def _return(received: Received, row: PaymentRow, turn: LedgerTurn, records: list[Out]) -> None:
     value: Reversal = received.value
     partition, debtor, payment_id = turn.partition, value.debtor, value.payment_id
-    origin = (REVERSALS, partition, received.offset)
+    posting_id, event_id = two_ids("return", REVERSALS, partition, received.offset)
     moves = (
-        Move(in_transit(row.currency, turn), EntryCode.RETURN, DEBITS_POSTED, row.amount_minor),
-        Move(debtor, EntryCode.RETURN, CREDITS_POSTED, row.amount_minor, row.creditor),
+        (in_transit(row.currency, turn), EntryCode.RETURN, DEBITS_POSTED, row.amount_minor, None, None),
+        (debtor, EntryCode.RETURN, CREDITS_POSTED, row.amount_minor, row.creditor, None),
     )
-    records.append(posting_of(row, (derive_id("posting", *origin), debtor, payment_id), moves, turn))
+    records.append(posting_of(row, (posting_id, debtor, payment_id), moves, turn))
     give_room_back(debtor, row, turn)
     number = row.sequence
     until = turn.at + turn.rules.payment_kept
     row = row._replace(state=PaymentState.REVERSED, sequence=row.outcome, until=until, counted=0)
-    event = story(row, (derive_id("event", *origin), debtor, payment_id), Status.REVERSED, value.reason, turn.at)
+    event = story(row, (event_id, debtor, payment_id), Status.REVERSED, value.reason, turn.at)
     turn.tables.payments.put(payment_key(debtor, payment_id), row._replace(sequence=number, event=event))
     records.append(Out(EVENTS, debtor, event, partition))
 

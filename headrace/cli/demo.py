@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from headrace.settings import Settings
 
 LEAST, MOST = 200, 5_000_000
+_NUMBERS = {"intents", "share", "accounts", "balance", "on hold", "examined"}
 
 
-def demo(
+def demo(  # noqa: PLR0917  typer makes options of them
     payments: Annotated[
         int, typer.Option(min=LEAST, max=MOST, help="Intents to publish, broken ones included.")
     ] = 50_000,
@@ -108,8 +109,6 @@ def _logs(home: Path, run: str) -> Path:
 
 def show(outcome: "Outcome", console: "Console") -> None:
     """The reconciliation: intents by fate, money by kind of account, dead letters, and the audit."""
-    from headrace.cli.audit import show as show_checks
-
     fates = outcome.fates
     letters = sum(fates.dead_letters.values())
     rows: list[tuple[Any, ...]] = []
@@ -132,7 +131,11 @@ def show(outcome: "Outcome", console: "Console") -> None:
         f"p50 {times['p50']:,.0f} ms, p95 {times['p95']:,.0f} ms, p99 {times['p99']:,.0f} ms (published as fast as it "
         "goes, so most of it is waiting)\n"
     )
-    show_checks(outcome.audit, console)
+    checks = [
+        ("ok" if check.ok else "FAILED", check.name, check.examined, check.detail) for check in outcome.audit.checks
+    ]
+    _table(console, "Audit", ("", "check", "examined", "detail"), checks)
+    console.print("The books are right." if outcome.audit.ok else "The audit FAILED.", style="bold")
 
 
 def _show_money(outcome: "Outcome", console: "Console") -> None:
@@ -160,14 +163,13 @@ def _share(count: int, of: int) -> str:
 
 
 def _table(console: "Console", title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in columns:
-        table.add_column(
-            name, justify="right" if name in {"intents", "share", "accounts", "balance", "on hold"} else "left"
-        )
+        table.add_column(name, justify="right" if name in _NUMBERS else "left")
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else escape(str(cell)) for cell in row))
     console.print(table)
     console.print()

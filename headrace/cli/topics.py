@@ -28,11 +28,11 @@ def create(
 
     Examples: `headrace topics create`, `headrace topics create --partitions 12 --replication 3`
     """
+    told = settings(run, partitions=partitions, replication=replication)
+    cluster = told.cluster()
     from topologies.engine.admin import create_topics
     from topologies.payments import PAYMENTS
 
-    told = settings(run, partitions=partitions, replication=replication)
-    cluster = told.cluster()
     report = create_topics(cluster, PAYMENTS, told.partitions, told.replication)
     if as_json:
         print_json(
@@ -67,10 +67,10 @@ def list_topics(run: Run = None, as_json: Json = False) -> None:
 
     Examples: `headrace topics list`, `headrace topics list --json`
     """
+    cluster = settings(run).cluster()
     from topologies.engine.admin import needed_topics, partition_counts
     from topologies.payments import PAYMENTS
 
-    cluster = settings(run).cluster()
     there = partition_counts(cluster)
     rows: list[dict[str, Any]] = [
         {

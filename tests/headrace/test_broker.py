@@ -186,6 +186,14 @@ def test_a_state_file_that_cannot_be_written_leaves_no_process(tmp_path, monkeyp
     assert broker_process.start_time(started[0]) is None
 
 
+def test_a_disk_without_room_for_kafka_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    """Kafka would die of a full disk without a word; so it is not started on one."""
+    monkeypatch.setattr(broker, "free_mb", lambda _: 99)
+    with pytest.raises(BrokerError, match=r"disk that holds .* is full \(99 MB free.*HEADRACE_HOME"):
+        broker.up(tmp_path, 0, say=lambda _: None)
+    assert [path.name for path in (tmp_path / "broker").iterdir()] == ["lock"]
+
+
 def test_a_home_that_cannot_be_written_is_said(tmp_path):
     """A file where the folder should be: the thing and the way out, no stack trace."""
     (tmp_path / "home").write_text("a file")

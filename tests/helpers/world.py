@@ -8,9 +8,9 @@ from collections import defaultdict
 from typing import Any
 
 import orjson
+from builders import AT, PARTITIONS, TOPIC_OF, a_command, an_intent, key_of
 
-from builders import AT, PARTITIONS, TOPIC_OF, a_command, key_of
-from schemas.events import Intent, Kind, RiskDecision
+from schemas.events import AccountAction, Intent, Kind, RiskDecision
 from schemas.keys import partition_of
 from streams import admission, ledger
 from streams.rules import Rules
@@ -57,7 +57,7 @@ class World:
 
     def run(self, most: int = 1_000_000, deadlines: int = 2_000) -> "World":
         """Steps every partition, at most `most` records of each topic at a time, until all is quiet."""
-        while any([self.step(partition, most, deadlines) for partition in range(self.partitions)]):
+        while sum(self.step(partition, most, deadlines) for partition in range(self.partitions)):
             pass
         return self
 
@@ -133,3 +133,32 @@ class World:
 
 def _tables(bind: Any, specs: Any) -> Any:
     return bind(*(MemoryTable[Any]() for _ in specs))
+
+
+def a_world(rules: Rules | None = None) -> World:
+    """The bank may overdraw; alice has 50.00 EUR; shop is open."""
+    world = World(rules).open("alice", "shop").open("bank", flags=("DEBIT_NORMAL",))
+    pay(world, "salary", debtor="bank", creditor="alice", amount_minor=5000)
+    return world
+
+
+def pay(world: World, payment_id: str, **fields: Any) -> World:
+    """Sends a transfer and runs until all is quiet."""
+    return world.send(an_intent(payment_id, **fields)).run()
+
+
+def a_review(decision: RiskDecision = RiskDecision.REVIEW, **fields: Any) -> World:
+    """A world in which pay-1 of alice waits."""
+    return pay(a_world().verdict("i-pay-1", decision), "pay-1", **fields)
+
+
+def decide(world: World, kind: Kind, decided_by: str | None = "ana", name: str = "d", **fields: Any) -> World:
+    """Sends an APPROVE or REJECT of pay-1."""
+    known = {"kind": kind, "decided_by": decided_by, "intent_id": f"i-{name}", "idempotency_key": f"k-{name}"}
+    return pay(world, "pay-1", **(known | fields))
+
+
+def order(account: str, command: AccountAction, **fields: Any) -> Any:
+    """A command that opens nothing."""
+    known = {"command": command, "command_id": f"{command}-{account}", "flags": ()}
+    return a_command(account, **(known | fields))

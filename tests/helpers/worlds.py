@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from builders import AT, PARTITIONS, a_command, an_intent
+
+from replay.reader import Place, Raw, TopicMissing
 from schemas import codec
 from schemas.events import (
     AccountEvent,
@@ -29,7 +31,6 @@ from schemas.events import (
     Status,
 )
 from schemas.keys import derive_id, partition_of
-from replay.reader import Place, Raw, TopicMissing
 
 INTENTS, EVENTS, POSTINGS = "payments.intents", "payments.events", "ledger.postings"
 CREDITS, REVERSALS = "ledger.credits", "ledger.reversals"
@@ -101,7 +102,11 @@ class Lists:
         """Partition, offset and value of the first record whose fields are these."""
         for (name, partition), log in self.log.items():
             for offset, kept in enumerate(log):
-                if name == topic and kept is not None and all(getattr(kept.value, f, None) == v for f, v in fields.items()):
+                if (
+                    name == topic
+                    and kept is not None
+                    and all(getattr(kept.value, f, None) == v for f, v in fields.items())
+                ):
                     return partition, offset, kept.value
         raise LookupError(f"{topic} has no record with {fields}")
 
@@ -218,6 +223,25 @@ class World(Lists):
         intent, offset = self.ask(payment_id, **fields)
         return self.apply(intent, self.send(intent, offset))
 
+    def ask_again(self, first: PaymentEvent, payment_id: str, intent_id: str, **fields: Any) -> tuple[Intent, Credit]:
+        """Publishes a repeat of a COMPLETED intent; home reads it and asks the creditor's partition."""
+        intent, offset = self.ask(payment_id, intent_id=intent_id, **fields)
+        home, there = (partition_of(name, self.partitions) for name in (intent.debtor, intent.creditor))
+        credit = self.credit(
+            intent, first.intent_offset or 0, action=CreditAction.REPEAT, intent_id=first.intent_id,
+            sequence=first.sequence, repeat_intent_id=intent_id, repeat_intent_offset=offset,
+        )  # fmt: skip
+        self.step(home, INTENTS, [(CREDITS, there, credit)])
+        return intent, credit
+
+    def say_again(self, first: PaymentEvent, credit: Credit) -> None:
+        """The creditor's partition reads the next credit, a REPEAT, and gives the first event again."""
+        event = first._replace(
+            repeat_intent_id=credit.repeat_intent_id, repeat_intent_offset=credit.repeat_intent_offset
+        )
+        there = partition_of(credit.creditor, self.partitions)
+        self.step(there, CREDITS, [(EVENTS, credit.home_partition, event)])
+
     def refuse(self, intent: Intent, credit: Credit) -> Reversal:
         """The creditor's partition reads the next credit and refuses it."""
         there = partition_of(intent.creditor, self.partitions)
@@ -240,7 +264,10 @@ class World(Lists):
         """Home reads the next intent and holds its money for review."""
         home = partition_of(intent.debtor, self.partitions)
         event = self.event(intent, offset, Status.REVIEW, deadline_at=Micros(self.at + 3_600 * SECOND))
-        moves = ((intent.debtor, DEBIT, intent.amount_minor, PENDING), (holds(home), CREDIT, intent.amount_minor, PENDING))
+        moves = (
+            (intent.debtor, DEBIT, intent.amount_minor, PENDING),
+            (holds(home), CREDIT, intent.amount_minor, PENDING),
+        )
         self.step(home, INTENTS, [(POSTINGS, home, self.posting(intent, *moves)), (EVENTS, home, event)])
         return event
 
@@ -279,8 +306,8 @@ def a_world() -> World:
     world.open("shop", "NO_OVERDRAFT", "MERCHANT")
     world.pay("fund", debtor="bank", creditor="alice", amount_minor=Minor(10_000))
     completed = world.pay("pay-1")
-    again, offset = world.ask("pay-1", intent_id="i-again")
-    world.answer(again, completed._replace(repeat_intent_id="i-again", repeat_intent_offset=offset))
+    _, asked = world.ask_again(completed, "pay-1", "i-again")
+    world.say_again(completed, asked)
     other, offset = world.ask("pay-1", intent_id="i-other", amount_minor=Minor(1300))
     world.answer(other, world.event(other, offset, Status.DECLINED, reason="AM05"))
     poor, offset = world.ask("pay-2", amount_minor=Minor(999_999))
@@ -294,10 +321,21 @@ def a_world() -> World:
     world.step(home, INTENTS, [], lost="truncated")
     doubtful, held = world.ask("pay-4")
     world.review(doubtful, held)
-    approval, offset = world.ask("pay-4", intent_id="i-ok", idempotency_key="k-ok", kind=Kind.APPROVE, decided_by="ann")
+    _, offset = world.ask("pay-4", intent_id="i-ok", idempotency_key="k-ok", kind=Kind.APPROVE, decided_by="ann")
     release = (("alice", DEBIT, -1200, PENDING), (holds(home), CREDIT, -1200, PENDING))
-    credit = world.send(doubtful, held, *release, sequence=2, decided_by_intent_id="i-ok", decided_by_intent_offset=offset)
+    credit = world.send(
+        doubtful, held, *release, sequence=2, decided_by_intent_id="i-ok", decided_by_intent_offset=offset
+    )
     world.apply(doubtful, credit)
     waiting, offset = world.ask("pay-5")
     world.review(waiting, offset)
     return world
+
+
+def lists_of(memory: Any) -> Lists:
+    """What stands on the log of the in-memory driver (topologies.engine.memory), dead letters included."""
+    topics = {*TOPICS, "dlq.payments.ledger", *(topic for topic, _ in memory._log)}
+    lists = Lists(memory.partitions, sorted(topics))
+    for place, log in memory._log.items():
+        lists.log[place] = [Kept(stored.value, list(stored.headers)) for stored in log]
+    return lists

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from typing import Any
 
+from builders import an_intent
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from builders import an_intent
 from oracle import Oracle
+from world import World
+
 from schemas.events import CreditAction, Kind, Reversal, ReversalAction, RiskDecision
 from streams.rules import HOUR
-from world import World
 
 ACCOUNTS = ("alice", "bob", "carla", "shop", "bank")
 NAMES = (*ACCOUNTS, "nobody")

@@ -145,6 +145,17 @@ def test_travel_or_a_new_payee_alone_never_declines() -> None:
     assert (one.risk_decision, one.risk_score) == (RiskDecision.REVIEW, 1000)
 
 
+def test_a_busy_account_that_pays_more_than_ever_is_reviewed_not_declined() -> None:
+    """Nobody else seems to pay, and from a review the new habit is learnt."""
+    bench = Bench()
+    for n in range(400):
+        bench.pay(n * MINUTE, amount_minor=100)
+    found = [bench.pay((400 + n) * MINUTE, amount_minor=100_000).risk_decision for n in range(200)]
+    assert found[0] == RiskDecision.REVIEW
+    assert found[-1] == RiskDecision.APPROVE
+    assert RiskDecision.DECLINE not in found
+
+
 def test_a_place_is_learnt_across_the_date_line_and_without_coordinates_nothing_fires() -> None:
     """Missing is null, never 0; 180° east is 180° west."""
     bench = Bench()
@@ -349,8 +360,25 @@ def test_verdicts_do_not_depend_on_how_batches_are_cut_nor_how_rows_are_kept(bat
     assert all(0 <= one.risk_score <= 1000 for one in at_once if one.risk_score is not None)
 
 
+def test_a_busy_day_is_counted_to_the_last_payment() -> None:
+    """Joining buckets loses no attempt and no cent, and keeps the minute apart from the hour and the day."""
+    bench = Bench()
+    start = -AT % DAY
+    for n in range(2000):
+        bench.pay(start + n * 40 * SECOND, amount_minor=n + 1)
+    _, samples, _, _, numbers, attempts, sums = bench.profile.flows[-1]
+    assert (sum(attempts), sum(sums)) == (2000, 2000 * 2001 // 2)
+    assert list(numbers) == sorted(set(numbers))
+    assert len(numbers) <= BUCKETS_MOST
+    last = (AT + start + 1999 * 40 * SECOND) // BUCKET
+    in_a_minute = sum(some for number, some in zip(numbers, attempts, strict=True) if number > last - SPANS[0])
+    in_an_hour = sum(some for number, some in zip(numbers, attempts, strict=True) if number > last - SPANS[1])
+    assert (in_a_minute, samples < 1024) == (2, True)
+    assert 82 <= in_an_hour <= 90
+
+
 def test_a_profile_stays_small() -> None:
-    """An ordinary row is under 600 bytes; the busiest under 8 KiB, whatever is paid (bounded state)."""
+    """An ordinary row is under 600 bytes; the busiest under 16 KiB, whatever is paid (bounded state)."""
     ordinary = Bench()
     for n in range(60):
         ordinary.pay(n * 8 * HOUR, creditor=f"shop-{n % 20}", device_id="phone", amount_minor=999, **located(BERLIN))
