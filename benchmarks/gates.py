@@ -11,6 +11,7 @@ from topologies.engine.config import ClusterConfig
 from topologies.payments import PAYMENTS
 
 DECLINED_MOST = 0.02
+PUBLISHED = {topics.INTENTS.name, topics.COMMANDS.name, topics.ALIASES.name}
 COUNTED = [topics.INTENTS.name, topics.EVENTS.name, topics.POSTINGS.name, topics.CREDITS.name]
 """Topics whose records a gate counts."""
 
@@ -78,10 +79,10 @@ def audited(cluster: ClusterConfig) -> list[Gate]:
 
 
 def volume(cluster: ClusterConfig) -> tuple[float, float]:
-    """Records written per intent, and bytes of their keys and values, over all topics of the plan."""
+    """Records written per intent, and bytes of their keys and values, over all topics that workers write."""
     records = size = intents = 0
     with Reader(cluster) as reader:
-        names = [topic.name for topic in PAYMENTS.outputs]
+        names = [topic.name for topic in PAYMENTS.topics() if topic.name not in PUBLISHED]
         after = reader.ends(names)
         for name in names:
             for raw in reader.read(name, after):

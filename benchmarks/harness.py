@@ -123,7 +123,7 @@ def versions(kafka: str) -> dict[str, str]:
         "python": platform.python_version(),
         "codec": "generated",
         "librdkafka": confluent_kafka.libversion()[0],
-        "confluent_kafka": confluent_kafka.version()[0] if isinstance(confluent_kafka.version(), tuple) else "",
+        "confluent_kafka": confluent_kafka.__version__,
         "kafka": kafka,
     }
 

@@ -96,7 +96,11 @@ def up(home: Path, port: int | None = None, say: Callable[[str], None] = print) 
         with _one_at_a_time(folder):
             left = read_state(folder)
             if left is not None and alive(left):
-                return _join(left, port, say)
+                try:
+                    return _join(left, port, say)
+                except BrokerError:
+                    if alive(left):
+                        raise  # else it was about to end
             if left is not None:
                 say(f"The broker with pid {left.pid} died without `headrace down`; starting again on the same data.")
                 port = left.port if port is None else port

@@ -23,10 +23,6 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 
-# After a kill the broker may register again once its old session has ended (Kafka: 9 s).
-broker.session.timeout.ms=6000
-broker.heartbeat.interval.ms=1000
-
 # Two cores are shared with the workers.
 num.network.threads=2
 num.io.threads=4

@@ -90,7 +90,7 @@ def start_time(pid: int) -> str | None:
         return _start_time_by_ps(pid) if not Path("/proc/self/stat").exists() else None
     except ProcessLookupError:
         return None
-    if fields[0] in "ZX":  # ended, only not reaped yet
+    if fields[0] in "ZX" and int(fields[17]) <= 1:  # ended, only not reaped yet; a last thread still holds the ports
         return None
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -93,7 +93,7 @@ def a_day(payments: int, seed: int, now: Micros) -> Day:
 
 
 def _funding(world: World, start: int, stories: "_Stories") -> Iterator[Published]:
-    people = (*world.poor, *world.customers)
+    people = (*world.customers, *world.poor)  # the poor get a cent or two last: screening knows the rest by then
     for n, one in enumerate(people):
         at = start + n * FUNDING // len(people)
         source = treasury(one.city.currency, n)

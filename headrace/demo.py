@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from time import monotonic, time_ns
+from time import monotonic, sleep, time_ns
 from typing import Any, NamedTuple
 
 from headrace.day import Day, Published, a_day
@@ -97,6 +97,8 @@ def prepare(cluster: ClusterConfig, wanted: Wanted) -> None:
     report = create_topics(cluster, PAYMENTS, wanted.partitions, wanted.replication)
     if report.refused:
         raise DemoFailed(report.refused[0])
+    if not report.existing:
+        return
     with Reader(cluster) as reader:
         used = [name for (name, _), end in reader.ends([topics.INTENTS.name, topics.COMMANDS.name]).items() if end]
     if used:
@@ -115,7 +117,8 @@ def run_demo(cluster: ClusterConfig, wanted: Wanted, crew: Crew, progress: Progr
     if wanted.workers:
         crew.start(wanted.workers)
     else:
-        _await_members(cluster, wanted, progress)
+        progress.say(f"waiting for a worker; start one with: headrace run --run {wanted.run} --port 0")
+    _await_members(cluster, wanted, crew)
     progress.say(
         f"kill a worker if you like (kill -9 PID); start another with: headrace run --run {wanted.run} --port 0"
     )
@@ -192,11 +195,15 @@ class Watch:
             self._progress.say(f"nothing moved for {still:.0f} s; {alive} of the demo's workers are alive")
 
 
-def _await_members(cluster: ClusterConfig, wanted: Wanted, progress: Progress) -> None:
-    progress.say(f"waiting for a worker; start one with: headrace run --run {wanted.run} --port 0")
-    with Tail(cluster, [topics.ACCOUNT_EVENTS.name]) as tail:
-        while members(cluster, PAYMENTS.role) == 0:
-            tail.poll(1.0)
+def _await_members(cluster: ClusterConfig, wanted: Wanted, crew: Crew) -> None:
+    """Waits until all workers are in their group. Raises DemoFailed where all that were started have died."""
+    while members(cluster, PAYMENTS.role) < max(wanted.workers, 1):
+        alive = crew.alive()
+        if alive < wanted.workers:
+            if alive == 0:
+                raise DemoFailed("no worker came up; read their logs above, and try again")
+            return
+        sleep(0.2)
 
 
 def _open_accounts(cluster: ClusterConfig, day: Day, sender: Sender, watch: Watch) -> None:

@@ -23,8 +23,23 @@ from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
 from topologies.plan import Plan
 
-CALL_S = 15.0
+CALL_S = 3.0
+"""One call: the first one of a new cluster may hang, for the broker makes its offsets topic only then."""
+GIVE_UP_S = 30.0
 READ_S = 30.0
+RETRY_S = 0.1
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
+    }
+)
+"""Answers of a cluster whose leaders are moving, or whose topics are very new."""
 
 
 class PartitionLag(NamedTuple):
@@ -78,18 +93,25 @@ def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
     counts = require_topics(cluster, [topic.name for topic in plan.inputs])
     places = [(cluster.prefix + name, number) for name, count in counts.items() for number in range(count)]
     client = admin_client(cluster)
-    try:
-        committed = _committed(client, group, places)  # before the ends: else progress in between looks negative
-        first = _ends(client, places, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
-        stable = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        high = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
-        starts = {place: max(committed.get(place, 0), first[place]) for place in places}
-        behind = {place: start for place, start in starts.items() if start < stable[place]}
-        waiting = _first_waiting(cluster, behind)
-    except KafkaException as error:
-        raise ClusterUnreachable(
-            f"Kafka at {cluster.bootstrap} did not tell the offsets of {group}: {error.args[0].str()}; try again"
-        ) from error
+    deadline = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            return Lag(group, _measured(client, cluster, group, places))
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise ClusterUnreachable(
+                    f"Kafka at {cluster.bootstrap} did not tell the offsets of {group}: {error.args[0].str()}; try again"
+                ) from error
+        time.sleep(RETRY_S)
+
+
+def _measured(client: AdminClient, cluster: ClusterConfig, group: str, places: list[Where]) -> tuple[PartitionLag, ...]:
+    committed = _committed(client, group, places)  # before the ends: else progress in between looks negative
+    first = _ends(client, places, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
+    stable = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+    high = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+    starts = {place: max(committed.get(place, 0), first[place]) for place in places}
+    waiting = _first_waiting(cluster, {place: start for place, start in starts.items() if start < stable[place]})
     now = time.time()
     found = []
     for place in places:
@@ -104,7 +126,7 @@ def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
                 uncommitted_tail=max(high[place] - stable[place], 0),
             )
         )
-    return Lag(group, tuple(found))
+    return tuple(found)
 
 
 def _committed(client: AdminClient, group: str, places: list[Where]) -> dict[Where, int]:
@@ -130,6 +152,7 @@ def _first_waiting(cluster: ClusterConfig, starts: dict[Where, int]) -> dict[Whe
         cluster.client(
             **{
                 "group.id": f"{cluster.prefix}headrace.lag",
+                "log_level": 0,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "isolation.level": "read_committed",

@@ -6,6 +6,7 @@ currency ("12.34"). Left out: ids are made up, `requested_at` is now, an intent 
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -28,6 +29,7 @@ _NUMBERS = frozenset({"amount_minor", "max_payment_minor", "window_s", "max_amou
 _TIMES = frozenset({"requested_at", "expires_at"})
 _PLACES = frozenset({"latitude", "longitude"})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?")
 Fields = dict[str, Any]
 
 
@@ -97,7 +99,7 @@ def _json_fields(text: bytes) -> Fields | Refused:
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return Refused("line", f"is no JSON: {error}", "write one JSON object on it")
+        return Refused("line", f"is no JSON: {error.msg} at character {error.colno}", "write one JSON object on it")
     if not isinstance(found, dict):
         return Refused("line", f"is a JSON {type(found).__name__}", "write one JSON object on it")
     return found
@@ -160,7 +162,9 @@ def _uncelled(cells: Mapping[str, str]) -> Fields | Refused:
             elif name in _TIMES and cell.isascii() and cell.isdigit():
                 found[name] = int(cell)
     except orjson.JSONDecodeError as error:
-        return Refused("metadata", f"is no JSON: {error}", 'write an object, such as {"order":"17"}')
+        return Refused(
+            "metadata", f"is no JSON: {error.msg} at character {error.colno}", 'write an object, such as {"order":"17"}'
+        )
     except Refused as refused:
         return refused
     return found
@@ -231,6 +235,8 @@ def _minor(fields: Fields) -> int:
         raise Refused("amount", f"is the number {amount!r}", 'write it as text, "12.34", or give amount_minor')
     if not isinstance(currency, str) or money.exponent(currency) is None:
         raise Refused("currency", f"is {currency!r}", "an amount needs an ISO 4217 code with a minor unit, such as EUR")
+    if not _DECIMAL.fullmatch(amount):
+        raise Refused("amount", f"is {amount[:60]!r}", 'write digits and a point, such as "12.34"')
     try:
         return money.to_minor(amount, currency)
     except ValueError as error:

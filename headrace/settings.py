@@ -48,7 +48,6 @@ class RuleSettings(BaseModel):
     duplicate_window_s: dict[str, Annotated[int, Field(gt=0)]] | None = None
     review_deadline_s: Annotated[int, Field(gt=0)] | None = None
     step_up_deadline_s: Annotated[int, Field(gt=0)] | None = None
-    alias_rest_s: Annotated[int, Field(gt=0)] | None = None
     pan_guard: bool | None = None
 
     def rules(self, screening: ScreeningRules) -> Rules:

@@ -14,7 +14,7 @@ CALL_S = 15.0
 """How long one call to the cluster may take."""
 STALL_S = 30.0
 """How long a read waits without progress: more than a transaction may stay open (10 s) and be ended (1 s)."""
-BATCH = 10_000
+BATCH = 2_000
 """Records taken from the client at once."""
 _WAIT_S = 0.1
 

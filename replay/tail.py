@@ -1,10 +1,11 @@
 """What is committed on some topics, as it appears: read_committed, by assign, joining no group."""
 
 from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from replay.reader import CALL_S, Place, Raw, TopicMissing, Unreachable
@@ -88,14 +89,23 @@ class Tail:
         self.close()
 
 
-def members(cluster: ClusterConfig, role: str) -> int:
-    """How many workers of `role` are in its consumer group now. Raises Unreachable."""
+def members(cluster: ClusterConfig, role: str, patience_s: float = 60.0) -> int:
+    """How many workers of `role` are in its consumer group now.
+
+    A group whose coordinator is still loading is asked again. Raises Unreachable after `patience_s`.
+    """
     group = f"{cluster.prefix}headrace.{role}"
     client = AdminClient(cluster.client(log_level=0))
-    try:
-        described = client.describe_consumer_groups([group], request_timeout=CALL_S)[group].result(2 * CALL_S)
-    except KafkaException as error:
-        if error.args[0].name() == "GROUP_ID_NOT_FOUND":
-            return 0
-        raise Unreachable(f"{cluster.bootstrap} does not tell who is in {group}: {error.args[0].str()}") from error
-    return len(described.members)
+    deadline = monotonic() + patience_s
+    while True:
+        try:
+            described = client.describe_consumer_groups([group], request_timeout=CALL_S)[group].result(2 * CALL_S)
+        except KafkaException as failed:
+            error = failed.args[0]
+            if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            if monotonic() > deadline or not (error.retriable() or error.code() < 0):
+                raise Unreachable(f"{cluster.bootstrap} does not tell who is in {group}: {error.str()}") from failed
+            sleep(0.2)
+        else:
+            return len(described.members)

@@ -5,220 +5,105 @@ a reason. The functions for current schemas are generated (`schemas/codegen.py`)
 version are checked by a generated decoder of that version, then resolved by fastavro.
 """
 
-import json
 import struct
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import resources
 from io import BytesIO
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import fastavro
 
 from schemas import events
-from schemas.codegen import Schema, definitions, short, source_of
+from schemas.catalogue import Catalogue, Schema, Version, catalogue
+from schemas.codegen import definitions, short, source_of
+from schemas.misfit import misfit
+from schemas.wire import ENTRIES_MOST, ITEMS_MOST, STEPS, STRING_MOST, TOOLS, VALUE_MOST, Undecodable, truncated
 
-VALUE_MOST = 256 * 1024
-"""Bytes of one value."""
-STRING_MOST = 8 * 1024
-"""Bytes of one string."""
-ITEMS_MOST = 10_000
-"""Items of one array."""
-ENTRIES_MOST = 64
-"""Entries of one map."""
+__all__ = [
+    "ENTRIES_MOST",
+    "ITEMS_MOST",
+    "STRING_MOST",
+    "VALUE_MOST",
+    "Catalogue",
+    "Undecodable",
+    "Unencodable",
+    "Version",
+    "catalogue",
+    "decoder",
+    "encode",
+    "encoder",
+    "resolving_decoder",
+]
+
 MAGIC = 0
 HEAD = 5
 
 
-class Undecodable(Exception):
-    """These bytes are no record. `code` is kebab-case, `reason` a sentence."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
-        self.code = code
-        self.reason = reason
-
-
 class Unencodable(Exception):
-    """This record does not fit its schema: a mistake of the program, not of a stranger."""
-
-
-class Version(NamedTuple):
-    """One version of a subject's schema."""
-
-    subject: str
-    version: int
-    id: int
-    schema: Schema
-
-
-class Catalogue:
-    """Schemas by id and by subject. This one is in the package; a registry's can take its place."""
-
-    def __init__(self, versions: list[Version]) -> None:
-        self._by_id = {version.id: version for version in versions}
-        self._by_subject: dict[str, list[Version]] = {}
-        for version in sorted(versions, key=lambda v: v.version):
-            self._by_subject.setdefault(version.subject, []).append(version)
-
-    def by_id(self, schema_id: int) -> Version | None:
-        """The version with this id, or None."""
-        return self._by_id.get(schema_id)
-
-    def versions(self, subject: str) -> list[Version]:
-        """Every version of a subject, oldest first; the last one is current. KeyError where there is none."""
-        return self._by_subject[subject]
-
-    def subjects(self) -> list[str]:
-        """Every subject."""
-        return list(self._by_subject)
-
-
-@cache
-def catalogue() -> Catalogue:
-    """The catalogue in `schemas/avro`."""
-    folder = resources.files("schemas") / "avro"
-    listed = json.loads((folder / "catalogue.json").read_text())["subjects"]
-    return Catalogue(
-        [
-            Version(subject, v["version"], v["id"], json.loads((folder / v["file"]).read_text()))
-            for subject, versions in listed.items()
-            for v in versions
-        ]
-    )
-
-
-# -- what the generated functions call ---------------------------------------------------------------
-
-TRUNCATED = Undecodable("truncated", "the value ends in the middle of a field")
-
-
-def _more(data: bytes, pos: int, first: int) -> tuple[int, int]:
-    """The rest of a varint of more than one byte: (unsigned value, next position)."""
-    value, shift = first & 127, 7
-    while True:
-        byte = data[pos]
-        pos += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            if value >> 64:
-                raise Undecodable("bad-varint", "a number has more than 64 bits")
-            return value, pos
-        shift += 7
-        if shift > 63:
-            raise Undecodable("bad-varint", "a number has more than ten bytes")
-
-
-def _bad_length(raw: int) -> NoReturn:
-    if raw & 1:
-        raise Undecodable("negative-length", "a string has a negative length")
-    raise Undecodable("string-too-long", f"a string has {raw >> 1} bytes; {STRING_MOST} are allowed")
-
-
-def _too_many(count: int) -> NoReturn:
-    raise Undecodable("too-many-items", f"a collection has {count} items in one block, more than allowed")
-
-
-_PAIRS = [bytes((low & 127 | 128, low >> 7 | 128)) for low in range(1 << 14)]
-"""Two continued varint bytes for each 14 bits."""
-
-
-def _put(out: bytearray, raw: int) -> None:
-    while raw > 0x3FFF:
-        out += _PAIRS[raw & 0x3FFF]
-        raw >>= 14
-    if raw > 127:
-        out.append(raw & 127 | 128)
-        out.append(raw >> 7)
-    else:
-        out.append(raw)
-
-
-def _put_long(out: bytearray, value: int) -> None:
-    if value.__class__ is not int or not -(1 << 63) <= value < 1 << 63:
-        raise Unencodable(f"{value!r} is no 64-bit integer")
-    _put(out, (value << 1) ^ (value >> 63))
-
-
-def _put_int(out: bytearray, value: int) -> None:
-    if value.__class__ is not int or not -(1 << 31) <= value < 1 << 31:
-        raise Unencodable(f"{value!r} is no 32-bit integer")
-    _put(out, (value << 1) ^ (value >> 63))
-
-
-def _put_length(out: bytearray, length: int) -> None:
-    if length > STRING_MOST:
-        raise Unencodable(f"a string of {length} bytes; {STRING_MOST} are allowed")
-    _put(out, length << 1)
-
-
-def _put_count(out: bytearray, count: int, most: int) -> None:
-    if count > most:
-        raise Unencodable(f"a collection of {count} items; {most} are allowed")
-    _put(out, count << 1)
-
-
-def _tools() -> dict[str, Any]:
-    return {
-        "Undecodable": Undecodable,
-        "TRUNCATED": TRUNCATED,
-        "TWICE_STRING_MOST": 2 * STRING_MOST,
-        "ITEMS_MOST": ITEMS_MOST,
-        "ENTRIES_MOST": ENTRIES_MOST,
-        "BOOLEANS": {False: 0, True: 1},
-        "new": tuple.__new__,
-        "more": _more,
-        "bad_length": _bad_length,
-        "too_many": _too_many,
-        "put_long": _put_long,
-        "put_int": _put_int,
-        "put_length": _put_length,
-        "put_count": _put_count,
-        "pack_double": struct.Struct("<d").pack,
-        "unpack_double": struct.Struct("<d").unpack_from,
-    }
+    """A record that does not fit its schema: a mistake of the program, not of a stranger."""
 
 
 def _compile(schema: Schema, classes: Mapping[str, Any] | None) -> dict[str, Any]:
     """The generated functions of a schema; without classes, records are plain tuples and enums their symbols."""
-    space = _tools()
+    space = dict(TOOLS)
     for name, found in definitions(schema).items():
         cls = tuple if classes is None else classes[name]
         if found["type"] == "enum":
-            symbols = [symbol if classes is None else cls(symbol) for symbol in found["symbols"]]
-            space[f"SYMBOLS_{name}"] = tuple(symbols)
-            space[f"INDEX_{name}"] = {symbol: 2 * index for index, symbol in enumerate(symbols)}
+            symbols = tuple(symbol if classes is None else cls(symbol) for symbol in found["symbols"])
+            space[f"SYMBOLS_{name}"] = symbols
+            space[f"BYTES_{name}"] = tuple(
+                symbols[byte >> 1] if byte < 2 * len(symbols) and not byte & 1 else None for byte in range(256)
+            )
+            space[f"INDEX_{name}"] = {symbol: bytes([2 * index]) for index, symbol in enumerate(symbols)}
         else:
             space[name] = cls
     exec(compile(source_of(schema), f"<{schema['name']}>", "exec"), space)  # noqa: S102  # our own schemas' source
     return space
 
 
-# -- the door ----------------------------------------------------------------------------------------
+# -- reading -----------------------------------------------------------------------------------------
 
 
 @cache
 def decoder(subject: str) -> Callable[[bytes | None], Any]:
-    """The function that decodes values of a subject to records of its current schema; it raises Undecodable."""
+    """The function that decodes values of a subject to records of its current schema; it raises Undecodable.
+
+    KeyError where the catalogue has no such subject.
+    """
     current = catalogue().versions(subject)[-1]
-    name = short(current.schema["name"])
-    decode_body = _compile(current.schema, vars(events))[f"decode_{name}"]
-    head = bytes([MAGIC]) + current.id.to_bytes(4, "big")
+    decode_body = _compile(current.schema, vars(events))[f"decode_{short(current.schema['name'])}"]
+    head = _head(current)
 
     def decode(data: bytes | None) -> Any:
-        if data is None or data[:HEAD] != head or len(data) > VALUE_MOST:
+        if data is None or data[:HEAD] != head or (size := len(data)) > VALUE_MOST:
             return _other(subject, data)
         try:
-            record, end = decode_body(data, HEAD, len(data))
+            record, end = decode_body(data, HEAD, size)
         except IndexError:
-            raise TRUNCATED from None
-        except UnicodeDecodeError:
-            raise Undecodable("bad-utf8", "a string is not UTF-8") from None
-        if end != len(data):
-            raise Undecodable("trailing-bytes", f"{len(data) - end} bytes follow the value")
+            raise truncated() from None
+        except UnicodeDecodeError as error:
+            raise _bad_text(data, error.object) from None
+        if end != size:
+            raise _bad_end(end, size)
         return record
 
     return decode
+
+
+def _head(version: Version) -> bytes:
+    return bytes([MAGIC]) + version.id.to_bytes(4, "big")
+
+
+def _bad_end(end: int, size: int) -> Undecodable:
+    """Short strings are cut without asking, so the end tells whether there was enough."""
+    return truncated() if end > size else Undecodable("trailing-bytes", f"{size - end} bytes follow the value")
+
+
+def _bad_text(data: bytes, text: bytes) -> Undecodable:
+    """Not UTF-8; but a short string that the value's end cuts inside a character is only cut."""
+    if data.endswith(text) and STEPS[data[-len(text) - 1]] > len(text) + 1:
+        return truncated()
+    return Undecodable("bad-utf8", "a string is not UTF-8")
 
 
 def _other(subject: str, data: bytes | None) -> Any:
@@ -227,8 +112,12 @@ def _other(subject: str, data: bytes | None) -> Any:
         raise Undecodable("no-value", "the record has no value")
     if len(data) > VALUE_MOST:
         raise Undecodable("value-too-long", f"the value has {len(data)} bytes; {VALUE_MOST} are allowed")
+    if data[0] == 1:
+        raise Undecodable(
+            "bad-magic", "the value starts with 0x01, wire format V1; write V0: 0x00 and a 4-byte schema id"
+        )
     if data[0] != MAGIC:
-        raise Undecodable("bad-magic", f"the value starts with 0x{data[0]:02x}, not with 0x00 and a schema id")
+        raise Undecodable("bad-magic", f"the value starts with 0x{data[0]:02x}, not with 0x00 and a 4-byte schema id")
     if len(data) < HEAD:
         raise Undecodable("truncated", "the value ends before its schema id")
     schema_id = int.from_bytes(data[1:HEAD], "big")
@@ -237,37 +126,48 @@ def _other(subject: str, data: bytes | None) -> Any:
         raise Undecodable("unknown-schema", f"no schema has the id {schema_id}")
     if version.subject != subject:
         raise Undecodable("other-subject", f"schema {schema_id} is of {version.subject}, not of {subject}")
-    return _older(version)(data)
+    return _older(schema_id)(data)
 
 
 @cache
-def _older(version_of: Version) -> Callable[[bytes], Any]:
-    return resolving_decoder(version_of.schema, catalogue().versions(version_of.subject)[-1].schema)
+def _older(schema_id: int) -> Callable[[bytes], Any]:
+    version = catalogue().by_id(schema_id)
+    assert version is not None, schema_id
+    return resolving_decoder(version.schema, catalogue().versions(version.subject)[-1].schema)
 
 
 def resolving_decoder(writer: Schema, reader: Schema) -> Callable[[bytes], Any]:
-    """Decodes what `writer` wrote to records of `reader`, checked as strictly as current values."""
-    name = short(writer["name"])
-    check = _compile(writer, None)[f"decode_{name}"]
+    """Decodes what `writer` wrote to records of `reader`, checked as strictly as current values.
+
+    The five bytes before the value are not looked at. What the reader added gets its default.
+    """
+    check = _compile(writer, None)[f"decode_{short(writer['name'])}"]
     plain_writer = fastavro.parse_schema(_without_logical(writer))
     plain_reader = fastavro.parse_schema(_without_logical(reader))
+    named = definitions(reader)
 
     def decode(data: bytes) -> Any:
         try:
             _, end = check(data, HEAD, len(data))
         except IndexError:
-            raise TRUNCATED from None
-        except UnicodeDecodeError:
-            raise Undecodable("bad-utf8", "a string is not UTF-8") from None
+            raise truncated() from None
+        except UnicodeDecodeError as error:
+            raise _bad_text(data, error.object) from None
         if end != len(data):
-            raise Undecodable("trailing-bytes", f"{len(data) - end} bytes follow the value")
-        found = fastavro.schemaless_reader(BytesIO(data[HEAD:]), plain_writer, plain_reader)
-        return record_of(reader, found, definitions(reader))
+            raise _bad_end(end, len(data))
+        try:
+            found = fastavro.schemaless_reader(BytesIO(data[HEAD:]), plain_writer, plain_reader)
+            return _record_of(reader, found, named)
+        except (fastavro.read.SchemaResolutionError, ValueError, TypeError, EOFError, OverflowError) as error:
+            raise Undecodable(
+                "unresolvable", f"an older version's value does not fit the current one: {error}"
+            ) from None
 
     return decode
 
 
 def _without_logical(schema: Any) -> Any:
+    """Times stay ints."""
     if isinstance(schema, list):
         return [_without_logical(branch) for branch in schema]
     if isinstance(schema, dict):
@@ -275,52 +175,54 @@ def _without_logical(schema: Any) -> Any:
     return schema
 
 
-def record_of(schema: Any, found: Any, named: Mapping[str, Schema]) -> Any:
-    """fastavro's dicts, lists and strings as records, tuples and enums of `schemas.events`."""
+def _record_of(schema: Any, found: Any, named: Mapping[str, Schema]) -> Any:
+    """What fastavro gives (dicts, lists, strings) as records, tuples and enums of `schemas.events`."""
     if isinstance(schema, str):
         schema = named.get(short(schema), schema)
     if isinstance(schema, list):
-        return None if found is None else record_of(schema[1], found, named)
+        return None if found is None else _record_of(schema[1], found, named)
     if isinstance(schema, str):
         return found
     kind = schema["type"]
     if kind == "record":
-        values = [record_of(field["type"], found[field["name"]], named) for field in schema["fields"]]
+        values = [_record_of(field["type"], found[field["name"]], named) for field in schema["fields"]]
         return vars(events)[short(schema["name"])](*values)
     if kind == "enum":
         return vars(events)[short(schema["name"])](found)
     if kind == "array":
-        return tuple(record_of(schema["items"], item, named) for item in found)
+        return tuple(_record_of(schema["items"], item, named) for item in found)
     if kind == "map":
-        return {key: record_of(schema["values"], item, named) for key, item in found.items()}
+        return {key: _record_of(schema["values"], item, named) for key, item in found.items()}
     return found
 
 
+# -- writing -----------------------------------------------------------------------------------------
+
+
 @cache
-def encoder(record_type: type) -> Callable[[Any], bytes]:
-    """The function that encodes records of a type; it raises Unencodable. KeyError where no subject has the type."""
-    wanted = record_type.__name__
-    current = next(
-        versions[-1]
-        for versions in (catalogue().versions(subject) for subject in catalogue().subjects())
-        if short(versions[-1].schema["name"]) == wanted
-    )
-    encode_body = _compile(current.schema, vars(events))[f"encode_{wanted}"]
-    head = bytes([MAGIC]) + current.id.to_bytes(4, "big")
+def encoder(record_type: Any) -> Callable[[Any], bytes]:
+    """The function that encodes records of a type; it raises Unencodable, naming the field.
+
+    KeyError where no subject has the type.
+    """
+    name = record_type.__name__
+    newest = [catalogue().versions(subject)[-1] for subject in catalogue().subjects()]
+    current = {short(version.schema["name"]): version for version in newest}[name]
+    schema, head = current.schema, _head(current)
+    encode_body = _compile(schema, vars(events))[f"encode_{name}"]
 
     def encode(record: Any) -> bytes:
-        out = bytearray(head)
         try:
-            encode_body(out, record)
-        except (TypeError, AttributeError, KeyError, ValueError, struct.error) as error:
-            raise Unencodable(f"{wanted}: {error}") from error
-        if len(out) > VALUE_MOST:
-            raise Unencodable(f"{wanted}: {len(out)} bytes; {VALUE_MOST} are allowed")
-        return bytes(out)
+            data: bytes = head + encode_body(record)
+        except (TypeError, AttributeError, ValueError, LookupError, struct.error, OverflowError) as error:
+            raise Unencodable(misfit(schema, record, name) or f"{name}: {error}") from error
+        if len(data) > VALUE_MOST:
+            raise Unencodable(f"{name}: {len(data)} bytes; {VALUE_MOST} are allowed")
+        return data
 
     return encode
 
 
 def encode(record: Any) -> bytes:
     """A record as a value, by its type. Raises Unencodable."""
-    return encoder(type(record))(record)
+    return encoder(record.__class__)(record)

@@ -4,10 +4,15 @@ Source of the format: the Avro 1.12 specification, "Binary encoding". A record b
 the class in `schemas.events` that has its name; of an older writer's schema, a plain tuple.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
-Schema = dict[str, Any]
+from schemas.catalogue import Schema
+from schemas.wire import ENTRIES_MOST, ITEMS_MOST
+
+NULLS_AT_ONCE = 4
+"""So many optional fields in a row are first looked at together: mostly they are all null."""
 
 
 def definitions(schema: Any, found: dict[str, Schema] | None = None) -> dict[str, Schema]:
@@ -23,9 +28,8 @@ def definitions(schema: Any, found: dict[str, Schema] | None = None) -> dict[str
         if kind in {"array", "map"}:
             definitions(schema["items" if kind == "array" else "values"], known)
         elif kind in {"record", "enum"}:
+            assert len(schema.get("symbols", ())) <= 64, "the index of a symbol is written as one byte"
             known.setdefault(short(schema["name"]), schema)
-        elif not isinstance(kind, str):
-            definitions(kind, known)
     return known
 
 
@@ -52,16 +56,16 @@ class _Source:
         return f"v{self._count}"
 
     def resolved(self, schema: Any) -> Any:
-        """What stands behind a name; a schema that only wraps a type, unwrapped."""
-        if isinstance(schema, str) and short(schema) in self.named:
-            return self.named[short(schema)]
+        """What stands behind a name; a schema that only wraps a type, unwrapped; a time is `micros`."""
+        if isinstance(schema, str):
+            return self.named.get(short(schema), schema)
         if isinstance(schema, dict) and schema["type"] in {"string", "long", "int", "boolean", "double"}:
-            return schema["type"]
+            return "micros" if schema.get("logicalType") == "timestamp-micros" else schema["type"]
         return schema
 
 
 def source_of(schema: Schema) -> str:
-    """The source of `decode_<record>(data, pos, size)` and `encode_<record>(out, value)` for every record inside."""
+    """The source of `decode_<record>(data, pos, size)` and `encode_<record>(value)` for every record inside."""
     named = definitions(schema)
     source = _Source(named)
     for name, found in named.items():
@@ -71,60 +75,77 @@ def source_of(schema: Schema) -> str:
     return "\n".join(source.lines)
 
 
+def _runs(schema: Schema, values: list[str]) -> Iterator[tuple[bool, list[tuple[str, Any]]]]:
+    """Fields with their names, cut where optional ones begin and end; true for many optional ones."""
+    for optional, run in groupby(
+        zip(values, schema["fields"], strict=True), key=lambda pair: isinstance(pair[1]["type"], list)
+    ):
+        fields = [(value, field["type"]) for value, field in run]
+        yield optional and len(fields) >= NULLS_AT_ONCE, fields
+
+
+def _inner(union: list[Any]) -> Any:
+    assert len(union) == 2, union
+    assert union[0] == "null", f"the only union is an optional value, null first: {union}"
+    return union[1]
+
+
+# -- decoding ----------------------------------------------------------------------------------------
+
+
 def _decoder(source: _Source, name: str, schema: Schema) -> None:
     source.add(0, f"def decode_{name}(data, pos, size):")
-    values = []
-    for field in schema["fields"]:
-        values.append(source.name())
-        _read(source, 1, values[-1], field["type"])
+    values = [source.name() for _ in schema["fields"]]
+    for many, fields in _runs(schema, values):
+        depth = 1
+        if many:
+            nulls = b"\0" * len(fields)
+            source.add(1, f"if data.startswith({nulls!r}, pos):", f"    {' = '.join(v for v, _ in fields)} = None")
+            source.add(1, f"    pos += {len(fields)}", "else:")
+            depth = 2
+        for value, kind in fields:
+            _read(source, depth, value, kind)
     source.add(1, f"return new({name}, ({', '.join(values)},)), pos", "")
-
-
-def _raw(source: _Source, depth: int, into: str) -> None:
-    """An unsigned varint."""
-    source.add(depth, f"{into} = data[pos]", "pos += 1")
-    source.add(depth, f"if {into} > 127:", f"    {into}, pos = more(data, pos, {into})")
 
 
 def _read(source: _Source, depth: int, into: str, schema: Any) -> None:
     schema = source.resolved(schema)
     add = source.add
     if isinstance(schema, list):
-        assert schema[0] == "null", "the only union is an optional value"
-        assert len(schema) == 2, "the only union is an optional value"  # noqa: PLR2004  # null and the other
-        _raw(source, depth, into)
-        add(depth, f"if {into} == 0:", f"    {into} = None", f"elif {into} == 2:")
-        _read(source, depth + 1, into, schema[1])
-        add(depth, "else:", f"    raise Undecodable('bad-union', f'a union has no branch {{{into} >> 1}}')")
-    elif schema in ("long", "int"):  # noqa: PLR6201  # a schema may be a dict
-        _raw(source, depth, into)
-        add(depth, f"{into} = ({into} >> 1) ^ -({into} & 1)")
-        if schema == "int":
-            add(depth, f"if not -0x80000000 <= {into} <= 0x7fffffff:", "    raise Undecodable('bad-int', 'beyond 32 bits')")
+        add(depth, f"{into} = data[pos]", "pos += 1", f"if {into} and {into} != 2:")
+        add(depth + 1, f"{into}, pos = branch(data, pos, {into})")
+        add(depth, f"if {into}:")
+        _read(source, depth + 1, into, _inner(schema))
+        add(depth, "else:", f"    {into} = None")
     elif schema == "string":
         end = source.name()
-        _raw(source, depth, into)
-        add(depth, f"if {into} & 1 or {into} > TWICE_STRING_MOST:", f"    bad_length({into})")
-        add(depth, f"{end} = pos + ({into} >> 1)", f"if {end} > size:", "    raise TRUNCATED")
-        add(depth, f"{into} = data[pos:{end}].decode()", f"pos = {end}")
-    elif schema == "boolean":
-        add(depth, f"{into} = data[pos]", "pos += 1", f"if {into} > 1:")
-        add(depth, "    raise Undecodable('bad-boolean', 'a boolean is 0 or 1')", f"{into} = {into} == 1")
+        add(depth, f"{end} = STEPS[data[pos]]", f"if {end}:", f"    {end} += pos")
+        add(depth + 1, f"{into} = data[pos + 1:{end}].decode()", f"pos = {end}")
+        add(depth, "else:", f"    {into}, pos = string(data, pos, size)")
+    elif schema == "micros":
+        add(depth, f"{into}, pos = micros(data, pos, size)")
     elif schema == "double":
-        add(depth, "if pos + 8 > size:", "    raise TRUNCATED", f"({into},) = unpack_double(data, pos)", "pos += 8")
+        add(depth, "if pos + 8 > size:", "    raise truncated()", f"({into},) = unpack_double(data, pos)", "pos += 8")
+    elif isinstance(schema, str):
+        add(depth, f"{into} = data[pos]", "pos += 1")
+        if schema == "boolean":
+            add(depth, f"{into} = {into} == 1 if {into} < 2 else bad_boolean({into})")
+        else:
+            assert schema in {"long", "int"}, f"the codec has no {schema}"
+            add(depth, f"if {into} > 127:", f"    {into}, pos = more_{schema}(data, pos, {into})")
+            add(depth, "else:", f"    {into} = {into} >> 1 ^ -({into} & 1)")
     else:
         _read_complex(source, depth, into, schema)
 
 
 def _read_complex(source: _Source, depth: int, into: str, schema: Schema) -> None:
     kind = schema["type"]
-    if kind == "enum":
-        _raw(source, depth, into)
-        source.add(depth, f"if {into} & 1 or {into} >= {2 * len(schema['symbols'])}:")
-        source.add(depth, f"    raise Undecodable('bad-enum', f'{short(schema['name'])} has no such symbol')")
-        source.add(depth, f"{into} = SYMBOLS_{short(schema['name'])}[{into} >> 1]")
-    elif kind == "record":
+    if kind == "record":
         source.add(depth, f"{into}, pos = decode_{short(schema['name'])}(data, pos, size)")
+    elif kind == "enum":
+        name = short(schema["name"])
+        source.add(depth, f"{into} = BYTES_{name}[data[pos]]", f"if {into} is None:")
+        source.add(depth, f"    {into}, pos = symbol(data, pos, '{name}', SYMBOLS_{name})", "else:", "    pos += 1")
     else:
         _read_blocks(source, depth, into, schema)
 
@@ -132,65 +153,95 @@ def _read_complex(source: _Source, depth: int, into: str, schema: Schema) -> Non
 def _read_blocks(source: _Source, depth: int, into: str, schema: Schema) -> None:
     """Arrays and maps: blocks of items; a negative count is followed by the block's size in bytes."""
     is_map = schema["type"] == "map"
-    count, item, key = source.name(), source.name(), source.name()
+    most = ENTRIES_MOST if is_map else ITEMS_MOST
+    count, item, key, end = source.name(), source.name(), source.name(), source.name()
+    seen = source.name()
     add = source.add
-    add(depth, f"{into} = {'{}' if is_map else '[]'}", "while True:")
-    inner = depth + 1
-    _raw(source, inner, count)
-    add(inner, f"if {count} == 0:", "    break", f"if {count} & 1:", f"    {count} = ({count} + 1) & ~1")
-    _raw(source, inner + 1, item)
-    add(inner, f"{count} >>= 1", f"if {count} + len({into}) > {'ENTRIES_MOST' if is_map else 'ITEMS_MOST'}:")
-    add(inner, f"    too_many({count})", f"for _ in range({count}):")
+    add(depth, "if not data[pos]:", f"    {into} = {'{}' if is_map else '()'}", "    pos += 1", "else:")
+    add(depth + 1, f"{into} = {'{}' if is_map else '[]'}", f"{seen} = 0", "while True:")
+    inner = depth + 2
+    add(inner, f"{count} = data[pos]", "pos += 1", f"if not {count}:", "    break")
+    add(inner, f"if {count} & 129:", f"    {count}, {end}, pos = block(data, pos, {count})")
+    add(inner, f"    if not {count}:", "        break")
+    add(inner, "else:", f"    {count} >>= 1", f"    {end} = 0")
+    add(inner, f"{seen} += {count}", f"if {seen} > {most}:", f"    too_many({seen}, {most})")
+    add(inner, f"for _ in range({count}):")
     if is_map:
         _read(source, inner + 1, key, "string")
     _read(source, inner + 1, item, schema["values" if is_map else "items"])
     add(inner + 1, f"{into}[{key}] = {item}" if is_map else f"{into}.append({item})")
+    add(inner, f"if {end} and {end} != pos:", "    bad_block()")
     if not is_map:
-        add(depth, f"{into} = tuple({into})")
+        add(depth + 1, f"{into} = tuple({into})")
+
+
+# -- encoding ----------------------------------------------------------------------------------------
 
 
 def _encoder(source: _Source, name: str, schema: Schema) -> None:
+    """`encode_<record>(value)`: each field becomes pieces of bytes, and the pieces are joined once."""
     values = [source.name() for _ in schema["fields"]]
-    source.add(0, f"def encode_{name}(out, value):", f"    {', '.join(values)}, = value")
-    for value, field in zip(values, schema["fields"], strict=True):
-        _write(source, 1, value, field["type"])
-    source.add(0, "")
+    source.add(0, f"def encode_{name}(value):", f"    {', '.join(values)}, = value")
+    pieces: list[str] = []
+    for many, fields in _runs(schema, values):
+        if not many:
+            pieces += [piece for value, kind in fields for piece in _write(source, 1, value, kind)]
+            continue
+        pieces.append(source.name())
+        nulls = b"\0" * len(fields)
+        source.add(
+            1, f"if {' is '.join(value for value, _ in fields)} is None:", f"    {pieces[-1]} = {nulls!r}", "else:"
+        )
+        inner = [piece for value, kind in fields for piece in _write(source, 2, value, kind)]
+        source.add(2, f"{pieces[-1]} = join(({', '.join(inner)},))")
+    source.add(1, f"return join(({', '.join(pieces)},))", "")
 
 
-def _write(source: _Source, depth: int, value: str, schema: Any) -> None:
+def _write(source: _Source, depth: int, value: str, schema: Any) -> list[str]:
+    """Adds what makes the pieces of one value; gives back their expressions."""
     schema = source.resolved(schema)
-    add = source.add
     if isinstance(schema, list):
-        add(depth, f"if {value} is None:", "    out.append(0)", "else:", "    out.append(2)")
-        _write(source, depth + 1, value, schema[1])
-    elif schema in ("long", "int"):  # noqa: PLR6201  # a schema may be a dict
-        put = "put_long" if schema == "long" else "put_int"
-        add(depth, f"if {value}.__class__ is int and 0 <= {value} < 64:", f"    out.append({value} << 1)")
-        add(depth, "else:", f"    {put}(out, {value})")
-    elif schema == "string":
+        return [_write_optional(source, depth, value, source.resolved(_inner(schema)))]
+    if schema == "string":
         data = source.name()
-        add(depth, f"{data} = {value}.encode()", f"if len({data}) < 64:", f"    out.append(len({data}) << 1)")
-        add(depth, "else:", f"    put_length(out, len({data}))", f"out += {data}")
-    elif schema == "boolean":
-        add(depth, f"out.append(BOOLEANS[{value}])")
-    elif schema == "double":
-        add(depth, f"out += pack_double({value})")
-    elif schema["type"] == "enum":
-        add(depth, f"out.append(INDEX_{short(schema['name'])}[{value}])")
-    elif schema["type"] == "record":
-        add(depth, f"encode_{short(schema['name'])}(out, {value})")
+        source.add(depth, f"{data} = {value}.encode()")
+        return [f"LENGTHS[len({data})]", data]
+    if schema == "micros":
+        return [f"long_bytes({value})"]
+    if schema == "double":
+        return [f"pack_double({value})"]
+    if schema == "boolean":
+        return [f"boolean_bytes({value})"]
+    if isinstance(schema, str):
+        assert schema in {"long", "int"}, f"the codec has no {schema}"
+        small = f"{value}.__class__ is int and 0 <= {value} < 8192"
+        return [f"(VARINTS[{value} << 1] if {small} else {schema}_bytes({value}))"]
+    if schema["type"] == "enum":
+        return [f"INDEX_{short(schema['name'])}[{value}]"]
+    if schema["type"] == "record":
+        return [f"encode_{short(schema['name'])}({value})"]
+    return [_write_block(source, depth, value, schema)]
+
+
+def _write_optional(source: _Source, depth: int, value: str, schema: Any) -> str:
+    piece = source.name()
+    source.add(depth, f"if {value} is None:", rf"    {piece} = b'\0'", "else:")
+    pieces = _write(source, depth + 1, value, schema)
+    if schema == "string":
+        source.add(depth + 1, f"{piece} = OPTIONAL_{pieces[0]} + {pieces[1]}")
     else:
-        _write_block(source, depth, value, schema)
+        source.add(depth + 1, rf"{piece} = b'\2' + {pieces[0]}")
+    return piece
 
 
-def _write_block(source: _Source, depth: int, value: str, schema: Schema) -> None:
+def _write_block(source: _Source, depth: int, value: str, schema: Schema) -> str:
     is_map = schema["type"] == "map"
-    item, key = source.name(), source.name()
-    source.add(depth, f"if {value}:", f"    put_count(out, len({value}), {'ENTRIES_MOST' if is_map else 'ITEMS_MOST'})")
-    if is_map:
-        source.add(depth + 1, f"for {key}, {item} in {value}.items():")
-        _write(source, depth + 2, key, "string")
-    else:
-        source.add(depth + 1, f"for {item} in {value}:")
-    _write(source, depth + 2, item, schema["values" if is_map else "items"])
-    source.add(depth, "out.append(0)")
+    item, key, pieces = source.name(), source.name(), source.name()
+    kinds, most = ("MAPS", ENTRIES_MOST) if is_map else ("ARRAYS", ITEMS_MOST)
+    source.add(depth, f"{pieces} = [count_bytes({value}, {kinds}, {most})]")
+    source.add(depth, f"for {key}, {item} in {value}.items():" if is_map else f"for {item} in {value}:")
+    inner = _write(source, depth + 1, key, "string") if is_map else []
+    inner += _write(source, depth + 1, item, schema["values" if is_map else "items"])
+    source.add(depth + 1, f"{pieces} += ({', '.join(inner)},)")
+    source.add(depth, f"if {value}:", rf"    {pieces}.append(b'\0')")
+    return f"join({pieces})"

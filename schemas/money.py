@@ -4,8 +4,9 @@ Source of the exponents: ISO 4217, list one (active codes) of 2026; codes withou
 XDR, XXX, ...) are left out, so they have none here.
 """
 
+import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from operator import index
 
 from schemas.events import Minor
 
@@ -22,6 +23,9 @@ _EXPONENTS = {
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }
+_DECIMAL = re.compile(r"(-?)([0-9]{1,20})(?:\.([0-9]{1,40}))?")
+"""ASCII digits only: no exponents, underscores or blanks, and nothing that has to be rounded."""
+
 _EXPONENT_OF = {code: digits for digits, codes in _EXPONENTS.items() for code in codes.split()}
 
 
@@ -46,24 +50,23 @@ def to_minor(amount: str, currency: str) -> Minor:
     digits = exponent(currency)
     if digits is None:
         raise ValueError(f"{currency!r} is no ISO 4217 currency with a minor unit")
-    try:
-        value = Decimal(amount)
-    except InvalidOperation:
-        raise ValueError(f"{amount!r} is no decimal number") from None
-    if not value.is_finite() or value.adjusted() > 20:
-        raise ValueError(f"{amount!r} is no amount of money")
-    minor = value.scaleb(digits)
-    if minor != minor.to_integral_value():
+    found = _DECIMAL.fullmatch(amount)
+    if found is None:
+        raise ValueError(f"{amount[:60]!r} is no decimal number of digits and a point")
+    sign, whole, decimals = found[1], found[2], (found[3] or "").rstrip("0")
+    if len(decimals) > digits:
         raise ValueError(f"{amount!r} has more decimals than {currency}, which has {digits}")
-    return Minor(int(minor))
+    return Minor(int(sign + whole + decimals.ljust(digits, "0")))
 
 
 def format_minor(amount_minor: int, currency: str) -> str:
-    """ "12.34" for 1234 minor units of EUR. Raises ValueError for an unknown currency."""
+    """1234 minor units of EUR are "12.34". Raises TypeError for a float, ValueError for an unknown currency."""
     digits = exponent(currency)
     if digits is None:
         raise ValueError(f"{currency!r} is no ISO 4217 currency with a minor unit")
-    return f"{Decimal(amount_minor).scaleb(-digits):.{digits}f}"
+    text = f"{abs(index(amount_minor)):0{digits + 1}d}"
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}{text[:-digits]}.{text[-digits:]}" if digits else sign + text
 
 
 def split(total_minor: int, weights: Sequence[int]) -> list[Minor]:

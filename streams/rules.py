@@ -155,8 +155,6 @@ class Rules:
     """R27."""
     step_up_deadline: int = 5 * MINUTE
     """R27."""
-    alias_rest: int = DAY
-    """R24: how long a freed alias rests."""
     pan_guard: bool = True
     """R44."""
     screening: ScreeningRules = field(default_factory=ScreeningRules)

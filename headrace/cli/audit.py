@@ -65,6 +65,6 @@ def _money(currency: str, kinds: dict[str, int]) -> None:
     from schemas.money import format_minor
 
     typer.echo()
-    amounts = {kind: ("-" if minor < 0 else "") + format_minor(abs(minor), currency) for kind, minor in kinds.items()}
+    amounts = {kind: format_minor(minor, currency) for kind, minor in kinds.items()}
     width = max(map(len, amounts.values()))
     table(("kind of account", currency.rjust(width)), [(kind, text.rjust(width)) for kind, text in amounts.items()])

@@ -208,11 +208,17 @@ class _Publication:
         self._end(report, interrupted)
 
     def _send(self, source: BinaryIO, publisher: "Publisher", advance: Callable[[int], None]) -> None:
+        from headrace.checks import Refused
+
         for line in _lines(source, self._wanted, self._told):
+            refused = line.refused
             if line.record is not None:
-                publisher.publish(line.record)
-            else:
-                self._bad.note(line)
+                try:
+                    publisher.publish(line.record)
+                except Refused as error:  # too large for the client, say
+                    refused = error
+            if refused is not None:
+                self._bad.note(line._replace(refused=refused))
                 if self._wanted.on_error is OnError.FAIL:
                     self._stopped = line.number
                     return

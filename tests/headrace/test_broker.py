@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,23 @@ def test_a_zombie_is_dead(sleeper):
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
     assert broker_process.start_time(sleeper.pid) is None
+
+
+def test_a_broker_whose_last_thread_still_runs_is_not_dead_yet():
+    """A killed JVM is a zombie while its threads end, and these still hold its port and its data."""
+    code = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{child.pid}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline
+        assert broker_process.start_time(child.pid) is not None
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert broker_process.start_time(child.pid) is None
 
 
 def test_down_ends_the_broker_and_forgets_it_but_keeps_its_data(tmp_path, sleeper):

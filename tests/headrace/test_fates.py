@@ -1,7 +1,6 @@
 """Matching intents with their answers, in whatever order both are seen."""
 
 import time
-from itertools import permutations
 from typing import NamedTuple
 
 import pytest
@@ -55,7 +54,7 @@ def delivered(fates, *offsets):
         fates.note(None, Report(0, offset, now_ms() - 50))
 
 
-@pytest.mark.parametrize("order", permutations(range(2)))
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_an_answer_finds_its_intent_whichever_is_seen_first(order):
     """The answer may be read before the producer hears that its intent was delivered."""
     fates = Fates("demo-x.")

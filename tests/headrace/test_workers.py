@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from headrace.workers import Crew
 
@@ -43,7 +44,7 @@ def test_leaving_the_crew_ends_all_that_it_started(tmp_path):
     with Crew(["--version"], tmp_path, lambda _: None) as crew:
         pids = crew.start(2)
     assert len(pids) == 2
-    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
+    assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
 
 
 def test_workers_share_no_instance_name_of_the_environment(tmp_path, monkeypatch):

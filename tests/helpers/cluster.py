@@ -115,6 +115,7 @@ class Cluster:
                 raise AssertionError(f"not quiet within {timeout_s} s: {_failures(report)}\n{logs}")
 
     def close(self):
+        self.sender.close()
         for process in self.workers:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)

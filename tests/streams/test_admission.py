@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from builders import AT, PARTITIONS, a_turn, an_intent, memory, received
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import Kind
@@ -305,6 +305,7 @@ def test_a_known_payment_never_resolves_its_alias_again() -> None:
     assert (one.refusal, one.alias_version) == (None, None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 2)), max_size=12), st.integers(0, 12))
 def test_marks_do_not_depend_on_how_batches_are_cut(wanted: list[tuple[str, int]], cut: int) -> None:
     """Two batches of one step say what one would."""

@@ -108,3 +108,12 @@ def test_the_state_of_a_declined_intent_is_the_living_payments():
     assert [(e.reason, e.payment_state) for e in world.events if e.intent_id == "new"] == [
         ("DU03", PaymentState.REVIEW)
     ]
+
+
+def test_a_rejected_payment_that_begins_again_keeps_its_first_answer():
+    """R19, R21: the keys of the first life are answered with its end, not with the second life's."""
+    world = decide(a_review(), Kind.REJECT)
+    pay(world, "pay-1", idempotency_key="new", intent_id="new")
+    pay(world, "pay-1", intent_id="again")
+    assert world.story("pay-1") == ["REVIEW", "DECLINED FRAD", "DECLINED FRAD", "COMPLETED"]
+    assert [e.reason for e in world.events if e.repeat_intent_id == "again"] == ["FRAD"]

@@ -29,6 +29,19 @@ def test_an_entry_carries_the_balances_after_it_and_the_next_number():
     assert table.get("a").purses == [["EUR", 0, 15, 0, 50, 8]]
 
 
+def test_a_hold_and_its_release_are_numbered_like_any_entry():
+    """Invariant 4 knows no layers."""
+    table = some_accounts(a=(0, 0, 0, 50, 7))
+    hold = [
+        ("a", CODE, books.DEBITS_PENDING, 10, None, None),
+        ("~h/EUR/0-0", CODE, books.CREDITS_PENDING, 10, None, None),
+    ]
+    assert [entry.sequence for entry in books.post(table, "EUR", hold)] == [8, 1]
+    free = [(name, code, place, -amount, None, None) for name, code, place, amount, _, _ in hold]
+    assert [entry.sequence for entry in books.post(table, "EUR", free)] == [9, 2]
+    assert table.get("a").purses == [["EUR", 0, 0, 0, 50, 9]]
+
+
 def test_a_row_that_was_read_is_never_changed_in_place():
     """An aborted step must leave no trace."""
     table = some_accounts(a=(0, 0, 0, 50, 1), b=(0, 0, 0, 0, 0))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from builders import AT, PARTITIONS, a_claim, a_turn, an_intent, memory, received
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.events import AliasAction
@@ -118,6 +118,7 @@ def claim_records(draw: st.DrawFn) -> list[Received]:
     return found
 
 
+@settings(deadline=None)
 @given(records=claim_records(), cut=st.integers(0, 25), guard=st.booleans(), later=st.integers(0, 3 * DAY))
 def test_a_fold_comes_to_the_owners_that_the_claims_partition_answered(
     records: list[Received], cut: int, guard: bool, later: int
@@ -131,6 +132,17 @@ def test_a_fold_comes_to_the_owners_that_the_claims_partition_answered(
     for batch, at in ((records[:cut], AT), (records[cut:], AT + later)):
         claim(batch, a_turn(tables, at=at, rules=rules))
     assert tables.aliases.rows == rows
+
+
+def test_a_claim_that_gets_no_answer_is_folded_as_the_claims_partition_keeps_it() -> None:
+    """A card number as account, or a wrong partition: dead letters, and still one owner everywhere (R25)."""
+    for each in (received(a_claim(account=PAN)), received(a_claim(), partition=0), received(a_claim(), partition=1)):
+        rows: dict[str, AliasOwner] = {}
+        fold_alias(rows, each)
+        tables = memory(AdmissionTables, TABLES)
+        assert claim([each], a_turn(tables)).letters
+        assert tables.aliases.rows == rows
+        assert rows
 
 
 def test_what_is_no_claim_never_stops_a_fold() -> None:

@@ -13,6 +13,7 @@ from schemas.events import (
     Kind,
     RiskDecision,
 )
+from schemas.keys import partition_of
 from schemas.reasons import Reason
 from streams import accounts, answers, ledger, limits, reviews, transit, twins
 from streams.rules import Rules

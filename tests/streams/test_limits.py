@@ -69,7 +69,7 @@ def test_a_declined_payment_never_counted():
 def test_a_window_gives_back_only_what_it_counted():
     """A payment older than the limit leaves the window as it is when it comes back."""
     world = a_world().verdict("i-pay-1", RiskDecision.REVIEW)
-    limited(world, max_payment_minor=9_999)
+    limited(world, window_s=3_600, max_count=9)
     pay(world, "pay-1", amount_minor=100)
     limited(world, window_s=86_400, max_amount_minor=100)
     assert pay(world, "p2", amount_minor=100).story("p2") == ["COMPLETED"]

@@ -1,16 +1,15 @@
 """Screening: each rule at its boundary, the profile, and what never happens (R41 to R43)."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
-from builders import AT, a_turn, an_intent, memory, received
-from hypothesis import given
+from builders import AT, a_turn, an_intent, memory
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from screened import Bench, JsonTable, admitted, located
 
-from schemas.events import Intent, Kind, RiskDecision
+from schemas.events import Kind, RiskDecision
 from streams.rules import DAY, HOUR, MINUTE, Rules, ScreeningRules
 from streams.screening import (
     BUCKET,
@@ -20,7 +19,6 @@ from streams.screening import (
     PAYEES_MOST,
     SPANS,
     TABLES,
-    Profile,
     ScreeningTables,
     distance_km,
     log_amount,
@@ -31,49 +29,6 @@ from streams.turn import Admitted, Screened
 
 SECOND = 1_000_000
 BERLIN, PARIS, SYDNEY = (52.52, 13.405), (48.857, 2.352), (-33.869, 151.209)
-
-
-class JsonTable:
-    """A table that keeps its rows as the engine does: as JSON arrays."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, bytes] = {}
-
-    def get(self, key: str) -> Profile | None:
-        row = self.rows.get(key)
-        return None if row is None else Profile(*orjson.loads(row))
-
-    def put(self, key: str, row: Profile) -> None:
-        self.rows[key] = orjson.dumps(tuple(row))
-
-    def prefetch(self, keys: Sequence[str]) -> None:
-        pass
-
-
-def admitted(intent: Intent, **marks: Any) -> Admitted:
-    return Admitted(received(intent), intent, "0" * 32, "1" * 32, **marks)
-
-
-class Bench:
-    """Screens intents of alice one by one, at times counted from `AT`."""
-
-    def __init__(self, **rules: Any) -> None:
-        self.tables = memory(ScreeningTables, TABLES)
-        self.rules = Rules(screening=replace(ScreeningRules(), **rules))
-
-    def pay(self, after: int = 0, *, at: int | None = None, **fields: Any) -> Screened:
-        intent = an_intent(requested_at=AT + after, **fields)
-        turn = a_turn(self.tables, at=AT + (after if at is None else at), rules=self.rules)
-        (one,) = screen([admitted(intent)], turn).handed_on
-        return one
-
-    @property
-    def profile(self) -> Profile:
-        return self.tables.profiles.rows["alice"]
-
-
-def located(place: tuple[float, float]) -> dict[str, float]:
-    return {"latitude": place[0], "longitude": place[1]}
 
 
 @pytest.mark.parametrize(("name", "place"), [("velocity-1m", 0), ("velocity-1h", 1), ("velocity-24h", 2)])
@@ -165,6 +120,16 @@ def test_a_place_is_learnt_across_the_date_line_and_without_coordinates_nothing_
     assert "impossible-travel" in bench.pay(3, **located((0.0, 0.0))).risk_reasons
 
 
+def test_travel_is_measured_from_the_latest_place_in_time() -> None:
+    """A later place takes over; an intent that comes late does not."""
+    bench = Bench()
+    bench.pay(0, at=DAY, **located(SYDNEY))
+    bench.pay(23 * HOUR, at=DAY, **located(BERLIN))
+    assert "impossible-travel" not in bench.pay(HOUR, at=DAY, **located(SYDNEY)).risk_reasons
+    assert "impossible-travel" not in bench.pay(23 * HOUR + 1, at=DAY, **located(BERLIN)).risk_reasons
+    assert "impossible-travel" in bench.pay(23 * HOUR + 2, at=DAY, **located(SYDNEY)).risk_reasons
+
+
 def test_a_payee_is_new_once_and_again_after_256_others() -> None:
     """The latest used are kept (R41)."""
     bench = Bench()
@@ -216,6 +181,7 @@ def test_amounts_are_judged_by_their_own_currency() -> None:
     assert "amount-extreme" in bench.pay(DAY, amount_minor=10**9).risk_reasons
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**15 - 1))
 def test_the_integer_logarithm_stays_near_the_real_one(amount: int) -> None:
     """Within two units of 256 · log2, never above, and rising."""
@@ -293,6 +259,7 @@ def test_intents_out_of_order_are_counted_where_they_belong() -> None:
     assert len(bench.profile.flows[-1][4]) == 2, "two buckets"
 
 
+@settings(deadline=None)
 @given(st.permutations(range(8)))
 def test_the_order_of_late_intents_changes_no_count_of_the_day(order: list[int]) -> None:
     """What a day holds is the same in whichever order it came."""
@@ -346,6 +313,7 @@ def days(draw: st.DrawFn) -> list[Admitted]:
     return found
 
 
+@settings(deadline=None)
 @given(batch=days(), cut=st.integers(0, 30))
 def test_verdicts_do_not_depend_on_how_batches_are_cut_nor_how_rows_are_kept(batch: list[Admitted], cut: int) -> None:
     """One batch in memory says what two with rows through JSON say, and the rows are the same."""

@@ -42,7 +42,7 @@ def test_a_refused_credit_gives_the_money_back(reason: str, before: Any, fields:
     funds = world.balance("alice"), world.balance("alice", "USD")
     world.send(an_intent(**fields)).step(partition_of("alice", 4))
     assert (world.balance("alice"), world.balance("alice", "USD")) != funds
-    world.at += 2
+    world.at += 1
     world.run()
     assert world.story("pay-1") == [f"REVERSED {reason}"]
     assert (world.balance("alice"), world.balance("alice", "USD")) == funds

@@ -189,9 +189,9 @@ class Engine(Service):
         if self.group.generation != self._followed:
             return  # partitions moved inside this poll: what it brought is fetched again
         for message in messages:
-            partition = self.partitions.get(message.partition())  # type: ignore[arg-type]  # records have one
+            partition = self.partitions.get(message.partition())
             if partition is not None:
-                partition.inbox.add(message.topic()[prefix:], _raw(message))  # type: ignore[index]  # and a topic
+                partition.inbox.add(message.topic()[prefix:], _raw(message))
         for (topic, number), offset in self.group.positions(self.partitions).items():
             self.partitions[number].inbox.arrived_at(topic, offset)
         self._shared.poll()
@@ -457,7 +457,7 @@ class Engine(Service):
 
 def _raw(message: Message) -> Raw:
     return Raw(
-        message.offset(),  # type: ignore[arg-type]  # a record has one
+        message.offset(),
         message.timestamp()[1] * 1000,
         message.key(),
         message.value(),

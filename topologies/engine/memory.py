@@ -93,7 +93,7 @@ class Memory:
 
     def _fold(self, stored: Stored) -> None:
         try:
-            record = codec.decoder(self.plan.shared.topic.subject)(stored.value)  # type: ignore[arg-type]
+            record = codec.decoder(self.plan.shared.topic.subject)(stored.value)
         except codec.Undecodable:
             return
         received = Received(
@@ -163,7 +163,7 @@ class Memory:
     def records(self, topic: Topic) -> list[Any]:
         """Every decoded record of a topic, partition by partition."""
         decode = codec.decoder(topic.subject)
-        return [decode(s.value) for s in self.stored(topic)]  # type: ignore[arg-type]
+        return [decode(s.value) for s in self.stored(topic)]
 
     def table(self, name: str, partition: int) -> dict[str, Any]:
         """The committed rows of a table."""

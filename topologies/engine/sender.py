@@ -23,6 +23,7 @@ class Sender:
                 **{
                     "enable.idempotence": True,
                     "partitioner": "murmur2_random",
+                    "log_level": 2,  # what fails is told by delivery
                     "linger.ms": 5,
                     "queue.buffering.max.messages": 100_000,
                     "message.timeout.ms": 30_000,
@@ -69,3 +70,8 @@ class Sender:
             raise Undelivered(self._failed)
         if left:
             raise Undelivered(f"{left} records were not acknowledged within {timeout_s:.0f} s")
+
+    def close(self) -> None:
+        """Gives up on what is not delivered yet and leaves Kafka."""
+        self._producer.purge()
+        self._producer.close()

@@ -64,7 +64,7 @@ class SharedReader:
             return
         self.offsets[partition] = offset + 1
         try:
-            record = self._decode(message.value())  # type: ignore[arg-type]  # None is refused by the decoder
+            record = self._decode(message.value())
         except codec.Undecodable:
             return  # the partition's own reader writes the dead letter
         received = Received(

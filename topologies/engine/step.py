@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from schemas.codec import Undecodable
-
 from schemas import codec
+from schemas.codec import Undecodable
 from schemas.events import JournalInput, JournalLetter, JournalOutput, JournalRecord, Micros
 from schemas.keys import partition_of
 from streams.rules import Rules
@@ -166,7 +165,7 @@ class PartitionStep:
         batch = []
         for raw in taken.raws:
             try:
-                value = decode(raw.value)  # type: ignore[arg-type]  # None is refused by the decoder
+                value = decode(raw.value)
             except Undecodable as error:
                 self.parcels.append(Parcel(agent.name, taken.topic, partition, raw, error.code, error.reason))
             else:

@@ -85,7 +85,7 @@ class Store:
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The bytes under each key, in one call."""
         try:
-            found: list[bytes | None] = self._db.get(keys)  # type: ignore[arg-type, assignment]
+            found: list[bytes | None] = self._db.get(keys)
         except Exception as error:
             raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
         return found

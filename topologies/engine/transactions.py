@@ -190,9 +190,13 @@ class Transactions:
             self._batch(producer, topic, partition, records)
         for (topic, partition), rows in contents.changelogs.items():
             self._batch(producer, topic, partition, rows[:-1])
-            key, value = rows[-1]
+            last_key, row = rows[-1]
             producer.produce(
-                topic, value, key, partition=partition, on_delivery=_remember(contents.last_offsets, (topic, partition))
+                topic,
+                row,
+                last_key,
+                partition=partition,
+                on_delivery=_remember(contents.last_offsets, (topic, partition)),
             )
         for topic, partition, key, value, headers in contents.letters:
             producer.produce(topic, value, key, partition=partition, headers=headers)

@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 EXIT_FAILED = 1
 
 
-class NoKafka(BootStrategy):  # type: ignore[misc]  # faust is untyped here
+class NoKafka(BootStrategy):
     """Faust without its own consumer and producer."""
 
     enable_kafka = False
 
 
-class PaymentApp(faust.App):  # type: ignore[misc]  # faust is untyped here
+class PaymentApp(faust.App):
     """A Faust app whose Kafka is the engine's."""
 
     BootStrategy = NoKafka

@@ -1,0 +1,65 @@
+"""Keys land where Java's clients put them, and ids say what they are for (R7)."""
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import keys
+
+# org.apache.kafka.common.utils.UtilsTest.testMurmur2
+JAVA = {
+    "21": -973932308,
+    "foobar": -790332482,
+    "a-little-bit-long-string": -985981536,
+    "a-little-bit-longer-string": -1486304829,
+    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    "abc": 479470107,
+}
+
+
+@pytest.mark.parametrize(("text", "signed"), JAVA.items())
+def test_murmur2_is_javas(text: str, signed: int) -> None:
+    """The vectors of Kafka's own test, as Java's signed int."""
+    assert int.from_bytes(keys.murmur2(text.encode()).to_bytes(4, "big"), "big", signed=True) == signed
+
+
+@pytest.mark.parametrize(("text", "signed"), JAVA.items())
+def test_a_partition_is_the_positive_hash_modulo_their_number(text: str, signed: int) -> None:
+    """Java's toPositive drops the sign bit; it does not negate."""
+    for partitions in (1, 4, 12):
+        assert keys.partition_of(text, partitions) == (signed & 0x7FFFFFFF) % partitions
+
+
+@given(key=st.text(max_size=40), partitions=st.integers(1, 64))
+def test_every_key_has_one_partition(key: str, partitions: int) -> None:
+    """In range, and the same each time."""
+    keys.partition_of.cache_clear()
+    first = keys.partition_of(key, partitions)
+    keys.partition_of.cache_clear()
+    assert 0 <= first < partitions
+    assert keys.partition_of(key, partitions) == first
+
+
+PARTS = st.lists(st.text(alphabet="ab:1€0", max_size=4), max_size=4)
+
+
+@given(one=PARTS, other=PARTS)
+def test_parts_cannot_run_into_each_other(one: list[str], other: list[str]) -> None:
+    """Other parts, another id, wherever the borders are and whatever stands in them."""
+    assert (keys.derive_id(*one) == keys.derive_id(*other)) == (one == other)
+    assert (keys.digest(*one) == keys.digest(*other)) == (one == other)
+
+
+def test_borders_between_parts_count() -> None:
+    """The cases that naive joining gets wrong."""
+    alike = [("ab", "c"), ("a", "bc"), ("abc",), ("abc", ""), ("", "abc"), ("2:ab1:c",), ("2:ab", "1:c")]
+    assert len({keys.derive_id(*parts) for parts in alike}) == len(alike)
+
+
+def test_an_id_never_changes() -> None:
+    """Ids are on the log: their recipe is a contract, the head of SHA-256 over length-prefixed parts."""
+    whole = hashlib.sha256("16:payments.intents1:32:427:€".replace("27:", "21:").encode()).hexdigest()
+    assert keys.digest("payments.intents", 3, 42, "€") == whole
+    assert keys.derive_id("payments.intents", 3, 42, "€") == whole[:32]
