@@ -1,7 +1,7 @@
 """Reads topics as they are: read_committed, by assign, from start to an end; joins no group, commits nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -17,6 +17,16 @@ STALL_S = 30.0
 BATCH = 2_000
 """Records taken from the client at once."""
 _WAIT_S = 0.1
+ELECTION_S = 20.0
+"""How long a partition may be without a leader, as a new topic's is for a moment."""
+NO_LEADER = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
 
 Place = tuple[str, int]
 """(topic without prefix, partition)."""
@@ -177,14 +187,19 @@ class Reader:
         found: dict[Place, int] = {}
         if not wanted:
             return found
-        try:
-            for place, future in self._admin.list_offsets(wanted, request_timeout=CALL_S).items():
-                found[place.topic[cut:], place.partition] = future.result(CALL_S * 2).offset
-        except KafkaException as error:
-            raise self._unreachable(error.args[0]) from error
-        except TimeoutError as error:
-            raise Unreachable(f"{self._cluster.bootstrap} did not tell the ends of its topics in time") from error
-        return found
+        deadline = monotonic() + ELECTION_S
+        while True:
+            try:
+                for place, future in self._admin.list_offsets(wanted, request_timeout=CALL_S).items():
+                    found[place.topic[cut:], place.partition] = future.result(CALL_S * 2).offset
+            except KafkaException as error:
+                if error.args[0].code() not in NO_LEADER or monotonic() > deadline:
+                    raise self._unreachable(error.args[0]) from error
+                sleep(0.1)
+            except TimeoutError as error:
+                raise Unreachable(f"{self._cluster.bootstrap} did not tell the ends of its topics in time") from error
+            else:
+                return found
 
     def _stalled(self, topic: str, left: Mapping[int, int]) -> Unreachable:
         partition = min(left)

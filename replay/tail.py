@@ -104,7 +104,8 @@ def members(cluster: ClusterConfig, role: str, patience_s: float = 60.0) -> int:
             error = failed.args[0]
             if error.code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return 0
-            if monotonic() > deadline or not (error.retriable() or error.code() < 0):
+            hopeless = error.code() in {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+            if hopeless or monotonic() > deadline:
                 raise Unreachable(f"{cluster.bootstrap} does not tell who is in {group}: {error.str()}") from failed
             sleep(0.2)
         else:

@@ -203,11 +203,13 @@ def _record_of(schema: Any, found: Any, named: Mapping[str, Schema]) -> Any:
 def encoder(record_type: Any) -> Callable[[Any], bytes]:
     """The function that encodes records of a type; it raises Unencodable, naming the field.
 
-    KeyError where no subject has the type.
+    Unencodable also where no subject has the type.
     """
     name = record_type.__name__
     newest = [catalogue().versions(subject)[-1] for subject in catalogue().subjects()]
-    current = {short(version.schema["name"]): version for version in newest}[name]
+    current = {short(version.schema["name"]): version for version in newest}.get(name)
+    if current is None or vars(events)[name] is not record_type:
+        raise Unencodable(f"{name}: no subject has values of this type")
     schema, head = current.schema, _head(current)
     encode_body = _compile(schema, vars(events))[f"encode_{name}"]
 

@@ -135,7 +135,7 @@ def block(data: bytes, pos: int, first: int) -> tuple[int, int, int]:
     if length > 127:
         length, pos = more(data, pos, length)
     if length & 1:
-        bad_block()
+        raise Undecodable("negative-length", "a block has a negative length in bytes")
     return count, pos + (length >> 1), pos
 
 

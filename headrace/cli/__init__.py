@@ -30,6 +30,8 @@ COMMANDS = {
     "lag": "lag",
 }
 """Command, which is also its function's name, and its module."""
+GROUPS = ("topics", "account", "replay")
+"""Commands with commands of their own, which are also their modules' names."""
 
 
 def _version(asked: bool) -> None:
@@ -57,7 +59,8 @@ def _register() -> None:
     for name, module in COMMANDS.items():
         found = importlib.import_module(f"headrace.cli.{module}")
         app.command(name)(getattr(found, name))
-    app.add_typer(importlib.import_module("headrace.cli.topics").app, name="topics")
+    for name in GROUPS:
+        app.add_typer(importlib.import_module(f"headrace.cli.{name}").app, name=name)
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
@@ -82,6 +85,8 @@ _CODES = {
     "headrace.jars.BrokerError": common.UNREACHABLE,
     "headrace.checks.Refused": common.FAILED,
     "headrace.missing.MissingTopics": common.UNREACHABLE,
+    "replay.reader.TopicMissing": common.UNREACHABLE,
+    "replay.reader.Unreachable": common.UNREACHABLE,
     "topologies.engine.admin.ClusterUnreachable": common.UNREACHABLE,
     "topologies.engine.sender.Undelivered": common.UNREACHABLE,
     "topologies.engine.errors.WorkerStopped": common.FAILED,

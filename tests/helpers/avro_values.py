@@ -4,6 +4,7 @@ from io import BytesIO
 from typing import Any
 
 import fastavro
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from schemas import events
@@ -11,6 +12,8 @@ from schemas.catalogue import catalogue
 from schemas.codegen import definitions, short
 
 SUBJECTS = catalogue().subjects()
+PER_SUBJECT = settings(max_examples=40, deadline=None)
+"""For properties that run once for each subject, on machines that do other things as well."""
 
 
 def current(subject: str) -> dict[str, Any]:

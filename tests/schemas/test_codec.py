@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from avro_values import SUBJECTS, current, head, plain, read_by_fastavro, records, written_by_fastavro
-from hypothesis import given
+from avro_values import PER_SUBJECT, SUBJECTS, current, head, plain, read_by_fastavro, records, written_by_fastavro
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import codec, codegen, misfit, wire
@@ -36,6 +36,7 @@ def test_the_values_that_the_rows_start_from_are_sound() -> None:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
+@PER_SUBJECT
 @given(data=st.data())
 def test_a_record_comes_back_as_it_was(subject: str, data: st.DataObject) -> None:
     """Every record type: decoded is what was encoded, with its class."""
@@ -47,6 +48,7 @@ def test_a_record_comes_back_as_it_was(subject: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
+@PER_SUBJECT
 @given(data=st.data())
 def test_fastavro_reads_what_we_write_and_we_read_what_it_writes(subject: str, data: st.DataObject) -> None:
     """Our Avro is everybody's Avro."""
@@ -69,6 +71,7 @@ def answer(decode: Any, value: bytes | None) -> Any:
     return refusal
 
 
+@settings(deadline=None)
 @given(value=st.binary(max_size=200), subject=st.sampled_from(SUBJECTS), own=st.booleans())
 def test_any_bytes_give_a_record_or_a_refusal(value: bytes, subject: str, own: bool) -> None:
     """Nothing but a record or Undecodable comes out, with and without the right head."""
@@ -94,6 +97,7 @@ def damaged(draw: st.DrawFn, sound: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
+@PER_SUBJECT
 @given(data=st.data())
 def test_a_damaged_value_gives_a_record_or_a_refusal(subject: str, data: st.DataObject) -> None:
     """What is taken for a record can be written again, and is then the same."""
@@ -104,6 +108,7 @@ def test_a_damaged_value_gives_a_record_or_a_refusal(subject: str, data: st.Data
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
+@PER_SUBJECT
 @given(data=st.data())
 def test_a_value_cut_off_anywhere_is_truncated(subject: str, data: st.DataObject) -> None:
     """No part of a value passes for a whole one."""
@@ -336,6 +341,7 @@ def test_an_older_version_is_read_as_strictly(read_older: Any) -> None:
     assert answer(read_older, sound.replace(b"\x04\x02n", b"\x03\x7e\x02n")).code == "bad-block"
 
 
+@settings(deadline=None)
 @given(value=damaged(OLDER_BODY))
 def test_a_damaged_older_value_gives_a_record_or_a_refusal(value: bytes) -> None:
     """Nothing else comes out of an older version either."""

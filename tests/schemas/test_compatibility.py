@@ -9,7 +9,8 @@ from typing import Any
 import avro.compatibility
 import avro.schema
 import pytest
-from hypothesis import given
+from avro_values import PER_SUBJECT, SUBJECTS
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas
@@ -18,7 +19,6 @@ from schemas.catalogue import catalogue, fingerprint
 
 AVRO = Path(schemas.__file__).parent / "avro"
 LISTED = json.loads((AVRO / "catalogue.json").read_text(encoding="utf-8"))["subjects"]
-SUBJECTS = catalogue().subjects()
 
 
 def record(*fields: Any, name: str = "R") -> dict[str, Any]:
@@ -178,6 +178,7 @@ def apache_reads(reader: Any, writer: Any) -> bool:
     return verdict is avro.compatibility.SchemaCompatibilityType.compatible
 
 
+@settings(deadline=None)
 @given(old=small(), new=small())
 def test_apaches_checker_agrees_on_small_schemas(old: Any, new: Any) -> None:
     """Both directions, on random schemas."""
@@ -192,6 +193,7 @@ def nodes(schema: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
+@PER_SUBJECT
 @given(data=st.data())
 def test_apaches_checker_agrees_on_changes_of_our_schemas(subject: str, data: st.DataObject) -> None:
     """Fields dropped, added, retyped, defaults lost, symbols lost and gained: the same verdict."""

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import keys
@@ -32,6 +32,7 @@ def test_a_partition_is_the_positive_hash_modulo_their_number(text: str, signed:
         assert keys.partition_of(text, partitions) == (signed & 0x7FFFFFFF) % partitions
 
 
+@settings(deadline=None)
 @given(key=st.text(max_size=40), partitions=st.integers(1, 64))
 def test_every_key_has_one_partition(key: str, partitions: int) -> None:
     """In range, and the same each time."""
@@ -45,6 +46,7 @@ def test_every_key_has_one_partition(key: str, partitions: int) -> None:
 PARTS = st.lists(st.text(alphabet="ab:1€0", max_size=4), max_size=4)
 
 
+@settings(deadline=None)
 @given(one=PARTS, other=PARTS)
 def test_parts_cannot_run_into_each_other(one: list[str], other: list[str]) -> None:
     """Other parts, another id, wherever the borders are and whatever stands in them."""

@@ -2,7 +2,7 @@
 
 import pytest
 from babel.core import get_global
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import money
@@ -69,6 +69,7 @@ def test_an_amount_becomes_its_minor_units(amount: str, currency: str, minor: in
     assert money.to_minor(amount, currency) == minor
 
 
+@settings(deadline=None)
 @given(minor=st.integers(-(10**19), 10**19), currency=st.sampled_from(money.currencies()))
 def test_what_is_formatted_parses_to_the_same(minor: int, currency: str) -> None:
     """No minor unit is lost on the way to text and back, up to what an Avro long holds."""
@@ -95,6 +96,7 @@ def test_a_split_follows_the_largest_remainder() -> None:
 WEIGHTS = st.lists(st.integers(0, 10**6), min_size=1, max_size=12).filter(any)
 
 
+@settings(deadline=None)
 @given(total=st.integers(0, money.MAX_MINOR), weights=WEIGHTS)
 def test_a_split_gives_away_exactly_what_there_is(total: int, weights: list[int]) -> None:
     """The parts sum up to the total, each within one minor unit of its share; no weight, no part."""

@@ -16,9 +16,9 @@ class ClusterConfig:
     prefix: str = ""
     kafka: Mapping[str, str] = field(default_factory=dict)
 
-    def client(self, **owned: object) -> dict[str, object]:
-        """Options of one client: the user's first, those that exactly-once stands on last."""
-        return {**self.kafka, "bootstrap.servers": self.bootstrap, **owned}
+    def client(self, tuning: Mapping[str, object] | None = None, /, **owned: object) -> dict[str, object]:
+        """Options of one client: our tuning, then the user's options, last what exactly-once stands on."""
+        return {**(tuning or {}), **self.kafka, "bootstrap.servers": self.bootstrap, **owned}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,15 @@ from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
 
 log = logging.getLogger(__name__)
+TUNING = {
+    "heartbeat.interval.ms": 2_000,
+    "fetch.queue.backoff.ms": 10,
+    "fetch.wait.max.ms": 20,
+    "queued.min.messages": 2_000,
+    "queued.max.messages.kbytes": 8_192,
+    "max.partition.fetch.bytes": 262_144,
+}
+"""Short queues in the client: credits must not wait there behind intents that were fetched before them."""
 
 
 class Group:
@@ -36,6 +45,7 @@ class Group:
         member = f"{cluster.prefix}headrace-{plan.role}-{instance}"
         self.consumer = Consumer(
             cluster.client(
+                TUNING,
                 **{
                     "client.id": member,
                     "group.id": self.name,
@@ -46,12 +56,7 @@ class Group:
                     "auto.offset.reset": "error",
                     "partition.assignment.strategy": "range",
                     "session.timeout.ms": limits.session_ms,
-                    "heartbeat.interval.ms": limits.session_ms // 5,
                     "max.poll.interval.ms": limits.max_poll_ms,
-                    "fetch.queue.backoff.ms": 10,
-                    "fetch.wait.max.ms": 20,
-                    "queued.min.messages": 20_000,
-                    "queued.max.messages.kbytes": 16_384,
                 }
             )
         )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 class Limits:
     """Bounds that hold memory, transactions and waits."""
 
-    poll_records: int = 6_000
+    poll_records: int = 4_000
     """Records taken from librdkafka in one poll."""
-    step_records: int = 6_000
+    step_records: int = 4_000
     """Records that one step decides."""
-    inbox_intents: int = 24_000
+    inbox_intents: int = 12_000
     """Fetched but undecided intents above which intents are paused."""
     deadlines: int = 2_000
     """Deadlines that one step of one partition carries out (R12)."""

@@ -23,6 +23,12 @@ from topologies.engine.watchdog import Watchdog
 log = logging.getLogger(__name__)
 OLDEST_LIBRDKAFKA = 0x020F00FF
 FENCED_TWICE_S = 60.0
+TUNING = {
+    "retry.backoff.ms": 2,
+    "linger.ms": 2,
+    "queue.buffering.max.messages": 500_000,
+    "queue.buffering.max.kbytes": 262_144,
+}
 _AUTHORISATION = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -70,15 +76,12 @@ class Transactions:
         self._trouble = False
         self._fenced_at: float | None = None
         self._config = cluster.client(
+            TUNING,
             **{
                 "client.id": identity,
                 "transactional.id": identity,
                 "transaction.timeout.ms": limits.transaction_ms,
                 "enable.idempotence": True,
-                "retry.backoff.ms": 2,
-                "linger.ms": 2,
-                "queue.buffering.max.messages": 500_000,
-                "queue.buffering.max.kbytes": 262_144,
                 "error_cb": self._note_trouble,
             }
         )

@@ -1,0 +1,107 @@
+"""`headrace account show`: what an account has, as its entries say."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headrace.cli.common import Json, Run, fail, print_json, settings, table
+
+if TYPE_CHECKING:
+    from replay.accounts import AccountBooks, Balance, Line
+
+app = typer.Typer(no_args_is_help=True, help="Look at accounts.", rich_markup_mode="markdown")
+
+
+@app.callback()
+def _group() -> None:
+    """Makes a group of a single command."""
+
+
+@app.command()
+def show(
+    account: Annotated[str, typer.Argument(metavar="ID", help="The account's id.")],
+    entries: Annotated[int, typer.Option(min=0, max=1000, help="How many of its latest entries to show.")] = 5,
+    run: Run = None,
+    as_json: Json = False,
+) -> None:
+    """Show an account's balances per currency and its latest entries, folded from ledger.postings.
+
+    "held" is set aside, for a review say; "available" is what may go out, "no limit" where the account was
+    opened without NO_OVERDRAFT. Exit 1 when there is no such account.
+
+    Examples: `headrace account show alice`, `headrace account show alice --entries 20 --json`
+    """
+    cluster = settings(run).cluster()
+    from replay.accounts import BooksDisagree, UnknownAccount, account_books
+    from replay.reader import Reader
+
+    try:
+        with Reader(cluster) as reader:
+            found = account_books(reader, account, entries)
+    except (UnknownAccount, BooksDisagree) as error:
+        fail(str(error))
+    if as_json:
+        print_json(as_dict(found))
+    else:
+        tell(found)
+
+
+def as_dict(found: "AccountBooks") -> dict[str, Any]:
+    """The account as `--json` prints it: amounts in minor units, times in ISO 8601."""
+    return {
+        "account": found.account,
+        "partition": found.partition,
+        "balances": [_balance(one) for one in found.balances],
+        "entries": [_entry(one) for one in found.entries],
+    }
+
+
+def _balance(one: "Balance") -> dict[str, Any]:
+    from headrace.moments import shown
+
+    return {
+        **one._asdict(),
+        "at": shown(one.at),
+        "posted_minor": one.posted,
+        "held_minor": one.held,
+        "available_minor": one.available,
+    }
+
+
+def _entry(one: "Line") -> dict[str, Any]:
+    from headrace.moments import shown
+
+    return {**one._asdict(), "at": shown(one.at)}
+
+
+def tell(found: "AccountBooks") -> None:
+    """Prints the account for a person."""
+    from headrace.moments import shown
+    from schemas.money import format_minor
+
+    typer.echo(f"account {found.account}, partition {found.partition}\n")
+    rows: list[Sequence[object]] = [("currency", "posted", "held", "available", "entries", "last at")]
+    for one in found.balances:
+        posted, held = format_minor(one.posted, one.currency), format_minor(one.held, one.currency)
+        available = "no limit" if one.available is None else format_minor(one.available, one.currency)
+        rows.append((one.currency, posted, held, available, str(one.sequence), shown(one.at) or "-"))
+    _right(rows, (1, 2, 3, 4))
+    if not found.entries:
+        return
+    typer.echo()
+    rows = [("at", "entry", "code", "direction", "layer", "amount", "currency", "counterparty", "payment")]
+    for line in found.entries:
+        amount = format_minor(line.amount_minor, line.currency)
+        words = (line.code, line.direction, line.layer, amount, line.currency, line.counterparty or "-")
+        rows.append((shown(line.at), str(line.sequence), *words, line.payment_id))
+    _right(rows, (1, 5))
+
+
+def _right(rows: list[Sequence[object]], columns: tuple[int, ...]) -> None:
+    """Prints a table of texts, its heading first, with `columns` put to the right."""
+    widths = {n: max(len(str(row[n])) for row in rows) for n in columns}
+    heading, *lines = [
+        [str(cell).rjust(widths[n]) if n in widths else str(cell) for n, cell in enumerate(row)] for row in rows
+    ]
+    table(heading, lines)
