@@ -64,7 +64,7 @@ class Cut:
         for read in step.inputs:
             self.nexts[read.topic, partition] = read.first_offset
         for out in step.outputs:
-            self.written[source_of(partition, out.topic), out.topic, out.partition] -= out.count
+            self.written[source_of(partition, out.topic), out.topic, out.partition] -= out.records
         return True
 
     def outside(self, routes: Mapping[Route, "array[int]"]) -> set[tuple[str, int, int]]:

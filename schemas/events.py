@@ -332,7 +332,7 @@ class JournalInput(NamedTuple):
     topic: str
     first_offset: int
     next_offset: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    records: int
     to_end: bool
 
 
@@ -349,7 +349,7 @@ class JournalOutput(NamedTuple):
 
     topic: str
     partition: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+    records: int
 
 
 class JournalRecord(NamedTuple):

@@ -88,7 +88,16 @@ class Cluster:
         name = more.pop("payment_id", f"p-{self.count}")
         key = more.pop("idempotency_key", name)
         intent = Intent(
-            f"{name}-{self.count}", key, Kind.TRANSFER, name, debtor, creditor, Minor(amount_minor), "EUR", now(), **more
+            f"{name}-{self.count}",
+            key,
+            Kind.TRANSFER,
+            name,
+            debtor,
+            creditor,
+            Minor(amount_minor),
+            "EUR",
+            now(),
+            **more,
         )
         self.send(topics.INTENTS, debtor, intent)
         return intent

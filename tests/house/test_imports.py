@@ -38,7 +38,7 @@ def name_of(path):
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_a_module_imports_only_what_stands_below_it(path):
-    """headrace → replay → topologies → streams → schemas, and never up."""
+    """Headrace → replay → topologies → streams → schemas, and never up."""
     mine = LAYERS.index(path.relative_to(ROOT).parts[0])
     for name in imports_of(path):
         top = name.split(".")[0]

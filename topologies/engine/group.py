@@ -57,7 +57,7 @@ class Group:
                     "partition.assignment.strategy": "range",
                     "session.timeout.ms": limits.session_ms,
                     "max.poll.interval.ms": limits.max_poll_ms,
-                }
+                },
             )
         )
         self.consumer.subscribe(

@@ -83,7 +83,7 @@ class Transactions:
                 "transaction.timeout.ms": limits.transaction_ms,
                 "enable.idempotence": True,
                 "error_cb": self._note_trouble,
-            }
+            },
         )
         self._producer: Producer | None = None
 

@@ -88,7 +88,11 @@ def run_worker(
         f"http://{config.web_host}:{app.conf.web_port}/metrics"
     )
     worker = faust.Worker(
-        app, loglevel=logging.getLogger().getEffectiveLevel(), redirect_stdouts=False, quiet=True, override_logging=False
+        app,
+        loglevel=logging.getLogger().getEffectiveLevel(),
+        redirect_stdouts=False,
+        quiet=True,
+        override_logging=False,
     )
     try:
         worker.execute_from_commandline()

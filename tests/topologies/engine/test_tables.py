@@ -56,7 +56,7 @@ def test_the_first_rows_come_in_the_order_of_their_keys(table):
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("put delete keep drop".split()), st.sampled_from("abcdef"), st.integers(0, 9))
+        st.tuples(st.sampled_from(["put", "delete", "keep", "drop"]), st.sampled_from("abcdef"), st.integers(0, 9))
     )
 )
 @settings(max_examples=40, deadline=None)
