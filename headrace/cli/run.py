@@ -1,5 +1,7 @@
 """`headrace run`: a worker."""
 
+import signal
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +49,7 @@ def run(
     from topologies.payments import PAYMENTS
 
     configure(told.log_level)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Faust has its own handler
     metrics = Metrics(version=config.version, group=f"{config.cluster.prefix}headrace.{PAYMENTS.role}")
     raise typer.Exit(run_worker(PAYMENTS, config, metrics, metrics.render))
 

@@ -320,6 +320,7 @@ class Engine(Service):
         return True
 
     def _plan_step(self, partition: Partition, step: PartitionStep) -> Planned:
+        partition.sweep(step.at)
         outputs = step.outputs()
         journal = step.journal(partition.state.step + 1, self._shared.offsets, outputs)
         rows = {

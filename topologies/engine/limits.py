@@ -26,6 +26,8 @@ class Limits:
     max_poll_ms: int = 120_000
     restore_wait_s: float = 20.0
     """How long a restore waits for the changelog's stable end: twice the transaction timeout."""
+    sweep_rows: int = 64
+    """Rows per step and partition that are looked at for expiry."""
     row_cache: int = 150_000
     """Decoded rows kept in memory per worker, over all tables and partitions."""
     store_cache_mb: int = 64

@@ -1,0 +1,117 @@
+"""`account show` and `replay payment`: what a person and a program read."""
+
+import json
+
+import pytest
+from builders import PARTITIONS, an_intent
+from typer.testing import CliRunner
+from worlds import EVENTS, World
+
+import replay.reader
+from headrace.cli import app, common
+from headrace.cli.common import Global
+from schemas.events import Minor, PaymentState, Status
+from schemas.keys import partition_of
+from topologies.engine.config import ClusterConfig
+
+
+class Told:
+    """Settings that name a cluster."""
+
+    def cluster(self):
+        return ClusterConfig("127.0.0.1:1")
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """A world on lists, which the commands read in place of a cluster."""
+    world = World()
+    world.open("treasury", "DEBIT_NORMAL")
+    world.open("alice", "NO_OVERDRAFT")
+    world.open("shop", "NO_OVERDRAFT")
+    world.pay("fund", debtor="treasury", creditor="alice", amount_minor=Minor(10_000))
+    world.pay("rent")
+
+    class Lists:
+        def __init__(self, cluster):
+            assert cluster == Told().cluster()
+
+        def __enter__(self):
+            return world
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(replay.reader, "Reader", Lists)
+    monkeypatch.setattr(common, "chosen", Global())
+    for command in ("account", "replay"):
+        monkeypatch.setattr(f"headrace.cli.{command}.settings", lambda run: Told())
+    return world
+
+
+def run(*words):
+    return CliRunner().invoke(app, words)
+
+
+def test_an_account_is_shown_with_its_money_in_words(world):
+    """Amounts with the currency's decimals, and the latest entries."""
+    result = run("account", "show", "alice", "--entries", "1")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["currency", "posted", "held", "available", "entries", "last", "at"] in lines
+    assert ["EUR", "88.00", "0.00", "88.00", "2"] in [line[:5] for line in lines]
+    assert [line[1:] for line in lines if "rent" in line] == [
+        ["2", "PRINCIPAL", "DEBIT", "POSTED", "12.00", "EUR", "-", "rent"]
+    ]
+    assert not any("fund" in line for line in lines)
+
+
+def test_an_account_as_json_is_one_object_in_minor_units(world):
+    """A program adds no decimals; no limit is null."""
+    result = run("account", "show", "treasury", "--json")
+    (line,) = result.stdout.splitlines()
+    found = json.loads(line)
+    (balance,) = found["balances"]
+    assert (balance["currency"], balance["posted_minor"], balance["held_minor"]) == ("EUR", 10_000, 0)
+    assert balance["available_minor"] is None
+    assert "no limit" in run("account", "show", "treasury").stdout
+    assert found["entries"][0]["amount_minor"] == 10_000
+    assert found["entries"][0]["at"].endswith("Z")
+
+
+def test_an_unknown_account_is_exit_1_with_a_message(world):
+    """Nothing on standard output, no stack trace."""
+    result = run("account", "show", "nobody")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "nobody was never opened" in result.stderr
+
+
+def test_a_story_is_told_with_repeats_marked(world):
+    """Status, reason, amount, time and event id; the second time is a repeat."""
+    first = world.find(EVENTS, payment_id="rent")[2]
+    _, credit = world.ask_again(first, "rent", "again")
+    world.say_again(first, credit)
+    result = run("replay", "payment", "rent", "--debtor", "alice")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if first.event_id in line]
+    assert [line[:5] for line in lines] == [["1", "COMPLETED", "-", "12.00", "EUR"]] * 2
+    assert [line[-1] for line in lines] == [first.event_id, "repeat"]
+
+
+def test_a_story_as_json_lines_ends_with_a_summary(world):
+    """The last line counts and says how the payment stands."""
+    home = partition_of("alice", PARTITIONS)
+    state = PaymentState.DECLINED
+    event = world.event(an_intent("odd", currency="XAU"), 9, Status.DECLINED, reason="AM11", payment_state=state)
+    world.append(EVENTS, home, event)
+    lines = [json.loads(line) for line in run("replay", "payment", "odd", "--json").stdout.splitlines()]
+    assert [(line["status"], line["reason"], line["repeat"]) for line in lines[:-1]] == [("DECLINED", "AM11", False)]
+    assert lines[-1] == {"payment_id": "odd", "debtors": {"alice": "DECLINED"}, "events": 1, "repeats": 0}
+    assert "1200 minor units of 'XAU'" in run("replay", "payment", "odd").stdout
+
+
+def test_an_unknown_payment_is_exit_1_with_a_message(world):
+    """And what to check."""
+    result = run("replay", "payment", "nothing", "--debtor", "alice")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no event on payments.events tells of payment nothing of alice" in result.stderr
