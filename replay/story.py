@@ -27,7 +27,7 @@ class Told(NamedTuple):
     @property
     def repeat(self) -> bool:
         """Whether it says again what was said, for an intent that was sent again (R19)."""
-        return self.event.repeat_intent_id is not None or self.event.repeat_intent_offset is not None
+        return self.event.repeat_intent_id is not None
 
 
 def story(source: Source, payment_id: str, debtor: str | None = None) -> list[Told]:

@@ -48,7 +48,11 @@ def run(text, cwd, env):
             code = process.wait(LIMIT_S)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGTERM)
-            code = process.wait(30)
+            try:
+                code = process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                code = process.wait(30)
     return code, (cwd / "printed.txt").read_text(errors="replace")
 
 
