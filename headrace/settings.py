@@ -25,7 +25,7 @@ from topologies.engine.config import ClusterConfig, EngineConfig
 PREFIX = "HEADRACE_"
 CONFIG_FILE = "headrace.toml"
 SECOND = 1_000_000
-ELSEWHERE = frozenset({"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "CONFIG"})
+ELSEWHERE = frozenset({"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "CONFIG", "LIVES"})
 """HEADRACE_ variables that other modules read themselves."""
 
 

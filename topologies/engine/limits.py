@@ -19,8 +19,8 @@ class Limits:
     """How long a poll waits for its first record."""
     call_s: float = 10.0
     """How long a Kafka call may be retried before its outcome counts as unknown."""
-    watchdog_s: float = 60.0
-    """How long one client call may hang before the worker ends itself."""
+    watchdog_s: float = 20.0
+    """How long one client call may hang before the worker starts anew."""
     transaction_ms: int = 10_000
     session_ms: int = 10_000
     max_poll_ms: int = 120_000

@@ -1,4 +1,9 @@
-"""Ends the process when a client call hangs: a thread that waits in C can't be stopped otherwise."""
+"""Starts the worker anew when a client call hangs: a thread that waits in C can't be stopped otherwise.
+
+librdkafka can wait for ever where it was given a timeout (confluentinc/librdkafka issues 5456 and 5511:
+`send_offsets_to_transaction` after a coordinator's restart). A new life of the process is safe: it takes
+its slot back, ends the transaction that hangs, and recovers.
+"""
 
 import faulthandler
 import logging
@@ -11,10 +16,17 @@ from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 EXIT_HUNG = 70
+LIVES = "HEADRACE_LIVES"
+"""Environment: how often this process has started anew, and since when (Unix time), as `<times>:<since>`."""
+MOST_LIVES = 5
+WITHIN_S = 600.0
 
 
 class Watchdog:
-    """Watches guarded calls; after `limit_s` seconds in one it writes all stacks to stderr and exits with 70."""
+    """Watches guarded calls; after `limit_s` seconds in one it writes all stacks to stderr and starts anew.
+
+    A process that has done so five times within ten minutes exits with 70 instead.
+    """
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
@@ -41,6 +53,24 @@ class Watchdog:
             now = time.monotonic()
             for what, since in list(self._calls.values()):
                 if now - since > self._limit_s:
-                    log.critical("%s has hung for %.0f s; the worker ends itself", what, now - since)
-                    faulthandler.dump_traceback(file=sys.stderr)
-                    os._exit(EXIT_HUNG)
+                    self._start_anew(what, now - since)
+
+    @staticmethod
+    def _start_anew(what: str, hung_s: float) -> None:
+        lives = next_life(os.environ.get(LIVES), time.time())
+        word = "starts anew" if lives else "ends itself: it has started anew too often"
+        log.critical("%s has hung for %.0f s; the worker %s", what, hung_s, word)
+        faulthandler.dump_traceback(file=sys.stderr)
+        sys.stderr.flush()
+        if lives is None:
+            os._exit(EXIT_HUNG)
+        os.environ[LIVES] = lives
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # ourselves, with our own words
+
+
+def next_life(before: str | None, now: float) -> str | None:
+    """The next value of `LIVES`, or None where there were too many lives within `WITHIN_S` seconds of `now`."""
+    times, _, since = (before or "").partition(":")
+    if not times.isdigit() or not since or now - float(since) > WITHIN_S:
+        return f"1:{now:.0f}"
+    return None if int(times) >= MOST_LIVES else f"{int(times) + 1}:{since}"
