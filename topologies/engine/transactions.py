@@ -123,6 +123,8 @@ class Transactions:
         A FENCED answer counts as unknown once; twice within a minute raises Fenced.
         """
         assert contents.offsets, "a transaction without offsets is not fenced by its group"
+        if self._producer is not None:
+            self._producer.poll(0)  # errors since the last transaction are told now, to `_note_trouble`
         if self._producer is None or self._trouble:
             self.renew()
         producer = self._producer

@@ -25,6 +25,7 @@ class Client:
     calls: list = []
 
     def __init__(self, config):
+        self.config = config
         self.calls.append("new")
 
     def _call(self, name):
@@ -32,6 +33,11 @@ class Client:
         answers = self.script.get(name)
         if answers and (error := answers.pop(0)) is not None:
             raise KafkaException(error)
+
+    def poll(self, _timeout):
+        """Tells what went wrong since the last call, as librdkafka does."""
+        if self.script.pop("trouble", None) and self.calls.count("new") == 1:
+            self.config["error_cb"](PLAIN)
 
     def init_transactions(self, _timeout):
         self._call("init_transactions")
@@ -111,6 +117,13 @@ def test_a_commit_that_never_answers_is_unknown(run):
     """Retries end."""
     outcomes, _ = run({"commit_transaction": [RETRIABLE] * 10_000})
     assert outcomes == [Outcome.UNKNOWN]
+
+
+def test_trouble_between_transactions_is_followed_by_a_new_epoch(run):
+    """A producer whose broker went away remembers a coordinator that is gone, and would wait for it for ever."""
+    outcomes, calls = run({"trouble": True}, times=2)
+    assert outcomes == [Outcome.COMMITTED] * 2
+    assert calls.count("new") == 2
 
 
 @pytest.mark.parametrize("call", ["begin_transaction", "produce_batch", "send_offsets_to_transaction"])
