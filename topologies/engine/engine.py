@@ -4,6 +4,7 @@ The event loop decides; one thread polls and commits; another recovers partition
 """
 
 import asyncio
+import gc
 import logging
 import os
 import shutil
@@ -242,6 +243,7 @@ class Engine(Service):
                 self.partitions[recovered.partition] = Partition(place, recovered, self.config.limits)
             offsets = {number: partition.inbox.next for number, partition in self.partitions.items()}
             await self._in_kafka(lambda: self.group.start_at(offsets))
+            calm_collector()
             log.info("ready: partitions %s", sorted(self.partitions))
 
     def _recover(self, numbers: tuple[int, ...]) -> None:
@@ -454,6 +456,14 @@ class Engine(Service):
                 lag = max(len(waiting), ends.get(topic, 0) - following)
                 age = now - waiting[0].timestamp / 1e6 if waiting else 0.0
                 self._observer.lag(topic, number, lag, max(age, 0.0) if lag else 0.0)
+
+
+def calm_collector() -> None:
+    """Python's cycle collector looks at young objects only: cached rows make no cycles, and walking them all costs a
+    quarter of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 1_000_000)
 
 
 def _raw(message: Message) -> Raw:

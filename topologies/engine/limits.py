@@ -28,8 +28,8 @@ class Limits:
     """How long a restore waits for the changelog's stable end: twice the transaction timeout."""
     sweep_rows: int = 64
     """Rows per step and partition that are looked at for expiry."""
-    row_cache: int = 150_000
-    """Decoded rows kept in memory per worker, over all tables and partitions."""
+    row_cache: int = 60_000
+    """Decoded rows kept in memory per table and partition."""
     store_cache_mb: int = 64
     """RocksDB's block cache per worker."""
     memtable_mb: int = 16

@@ -159,11 +159,10 @@ def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: i
             f"partition {partition}: the store is at step {meta['step']}, Kafka only at {step}: the broker lost "
             f"committed data. Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
         )
-    share = place.limits.row_cache // 8
     return Recovered(
         partition,
         store,
-        {spec.name: StoreTable(store, spec, share) for spec in place.plan.tables()},
+        {spec.name: StoreTable(store, spec, place.limits.row_cache) for spec in place.plan.tables()},
         offsets,
         step,
         0,

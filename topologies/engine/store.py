@@ -192,12 +192,16 @@ class StoreTable:
         return [(k[len(prefix) :].decode(), self._row(*orjson.loads(data))) for k, data in rows]
 
     def apply(self, changes: dict[str, Any | None]) -> None:
-        """The cache follows a committed step; the store itself is written by its owner."""
+        """The cache follows a committed step; the store itself is written by its owner.
+
+        A new row stays out until it is read: most are written once and never asked for again.
+        """
+        young, old = self._young, self._old
         for key, row in changes.items():
             if row is None:
-                self._young.pop(key, None)
-                self._old.pop(key, None)
-            else:
-                self._young[key] = row
+                young.pop(key, None)
+                old.pop(key, None)
+            elif key in young or key in old:
+                young[key] = row
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
