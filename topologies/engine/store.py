@@ -50,6 +50,8 @@ def open_options(cache: Cache, memtable_mb: int) -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     options.set_max_open_files(128)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(0.05)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(cache)
     blocks.set_bloom_filter(10, block_based=False)
@@ -142,6 +144,8 @@ class StoreTable:
         self._half = max(1, cached_rows // 2)
         self._young: dict[str, Any] = {}
         self._old: dict[str, Any] = {}
+        self._absent: set[str] = set()
+        """Keys that a prefetch did not find; forgotten with the next commit."""
 
     def get(self, key: str) -> Any | None:
         """The committed row."""
@@ -150,6 +154,8 @@ class StoreTable:
             return row
         row = self._old.get(key)
         if row is None:
+            if key in self._absent:
+                return None
             data = self._store.get((self._prefix + key).encode())
             if data is None:
                 return None
@@ -170,7 +176,9 @@ class StoreTable:
         prefix = self._prefix
         found = self._store.get_many([(prefix + key).encode() for key in wanted])
         for key, data in zip(wanted, found, strict=True):
-            if data is not None:
+            if data is None:
+                self._absent.add(key)
+            else:
                 self._remember(key, self._row(*orjson.loads(data)))
 
     def first(self, before: str, most: int) -> list[tuple[str, Any]]:
@@ -196,6 +204,7 @@ class StoreTable:
 
         A new row stays out until it is read: most are written once and never asked for again.
         """
+        self._absent.clear()
         young, old = self._young, self._old
         for key, row in changes.items():
             if row is None:
