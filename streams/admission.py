@@ -9,12 +9,11 @@ from collections.abc import MutableMapping, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
-from schemas.money import MAX_MINOR, exponent
-
 from schemas.aliases import normal_alias
 from schemas.cards import holds_pan, masked
 from schemas.events import AccountEvent, AliasAction, AliasClaim, Intent, Kind, Micros
 from schemas.keys import partition_of
+from schemas.money import MAX_MINOR, exponent
 from schemas.reasons import Reason
 from streams.rules import DAY, Rules
 from streams.tables import Table, TableSpec

@@ -459,8 +459,10 @@ class Engine(Service):
 
 
 def calm_collector() -> None:
-    """Python's cycle collector looks at young objects only: cached rows make no cycles, and walking them all costs a
-    quarter of the time."""
+    """Python's cycle collector looks at young objects only.
+
+    Cached rows make no cycles, and walking them all cost a quarter of the time at 100,000 accounts.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 1_000_000)

@@ -1,5 +1,7 @@
 """What the end of a transaction means: only a clean commit is committed, and doubt is never taken for an abort."""
 
+from typing import ClassVar
+
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
@@ -21,8 +23,8 @@ FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no right", False,
 class Client:
     """Answers each call as the test's script says, then normally; notes the calls of all its kind."""
 
-    script: dict = {}
-    calls: list = []
+    script: ClassVar[dict] = {}
+    calls: ClassVar[list] = []
 
     def __init__(self, config):
         self.config = config
