@@ -221,6 +221,9 @@ def test_a_worker_tells_how_it_is(cluster):
 
     assert len(cluster.wait(lags, 30, "zero lag")) == 5 * 4
     text = get(f"{url}/metrics")
+    accounts = next(line for line in text.splitlines() if 'table="accounts"' in line)
+    internal = 4 + 4  # at most: in transit, per partition
+    assert len(CUSTOMERS) + 1 < float(accounts.rsplit(" ", 1)[1]) <= len(CUSTOMERS) + 1 + internal
     for name in ("headrace_payments_total", "headrace_transactions_total", "headrace_step_duration_seconds_bucket"):
         assert name in text
 

@@ -33,6 +33,7 @@ from topologies.engine.letters import letter_headers
 from topologies.engine.observer import Observer
 from topologies.engine.partition import Partition, Planned, records_of
 from topologies.engine.recovery import Recovered, RecoveryPlace, recover, store_meta
+from topologies.engine.report import report
 from topologies.engine.shared import SharedReader
 from topologies.engine.slot import take_slot
 from topologies.engine.step import PartitionStep, Place, Raw
@@ -45,7 +46,7 @@ from topologies.topics import EVENTS, INTENTS, JOURNAL, SETTINGS, changelog, dea
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 DISK_CHECK_S = 5.0
-LAG_REPORT_S = 1.0
+REPORT_S = 1.0
 IDLE_AFTER_S = 0.2
 SURROUNDINGS = (WorkerStopped, KafkaException, MemoryError, OSError)
 """Never a record's fault: such an error fails the worker, not the record."""
@@ -72,7 +73,7 @@ class Engine(Service):
         self._followed = 0
         self._settings_told = False
         self._checked_disk = 0.0
-        self._reported_lag = 0.0
+        self._reported = 0.0
         self._stepped_at = 0.0
 
     # -- start and stop --------------------------------------------------------------------------
@@ -401,7 +402,8 @@ class Engine(Service):
                 where = (self.config.cluster.prefix + changelog(table).name, partition.number)
                 if where in contents.last_offsets:
                     offsets[table] = contents.last_offsets[where] + 1
-                rows += [(row_key(table, key.decode()), value) for key, value in changed]
+                prefix = row_key(table, "")
+                rows += [(prefix + key, value) for key, value in changed]
             partition.state.store.write(rows, store_meta(self._place.cluster_id, partition.state))
             crash_point("after_store_write")
             self._observer.records(self.plan.role, records_of(item.step.taken))
@@ -413,7 +415,7 @@ class Engine(Service):
                     events[value.status, value.reason or ""] += 1
         for (status, reason), count in events.items():
             self._observer.payment(status, reason, count)
-        self._report_lag()
+        self._report()
 
     async def _start_over(self) -> None:
         """Only Kafka knows how the transaction ended: end it for good, then take its word for everything."""
@@ -442,20 +444,12 @@ class Engine(Service):
                     partition.inbox.settle(taken[partition.number])
             elif outcome is Outcome.UNKNOWN:
                 await self._start_over()
-        self._report_lag()
+        self._report()
 
-    def _report_lag(self) -> None:
-        if time.monotonic() - self._reported_lag < LAG_REPORT_S:
-            return
-        self._reported_lag = time.monotonic()
-        now = time.time()
-        for number, partition in self.partitions.items():
-            ends = self.group.ends(number)
-            for topic, following in partition.inbox.next.items():
-                waiting = partition.inbox.waiting(topic)
-                lag = max(len(waiting), ends.get(topic, 0) - following)
-                age = now - waiting[0].timestamp / 1e6 if waiting else 0.0
-                self._observer.lag(topic, number, lag, max(age, 0.0) if lag else 0.0)
+    def _report(self) -> None:
+        if time.monotonic() - self._reported >= REPORT_S:
+            self._reported = time.monotonic()
+            report(self.partitions, self.group, self._observer)
 
 
 def calm_collector() -> None:

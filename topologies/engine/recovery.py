@@ -88,6 +88,8 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
         for recovered in opened:
             _check_journal(place, consumer, recovered)
             recovered.store.write([], store_meta(place.cluster_id, recovered))
+            for table in recovered.tables.values():
+                table.measure()
     except BaseException:
         for recovered in opened:
             recovered.store.close()

@@ -188,10 +188,11 @@ class PartitionStep:
         """Encoded records by (topic, partition), in the order in which they were decided."""
         partitions = self.place.partitions
         found: dict[tuple[str, int], list[tuple[bytes, bytes]]] = {}
-        encode = codec.encode
+        kinds: set[Any] = {type(out.value) for out in self.records}
+        encoders = {kind: codec.encoder(kind) for kind in kinds}
         for topic, key, value, partition in self.records:
             where = (topic, partition_of(key, partitions) if partition is None else partition)
-            pair = (key.encode(), encode(value))
+            pair = (key.encode(), encoders[type(value)](value))
             if where in found:
                 found[where].append(pair)
             else:

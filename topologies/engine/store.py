@@ -7,6 +7,7 @@ and up to which step, offsets and changelog offsets they stand; it rides in the 
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,13 @@ class Store:
         except Exception as error:
             raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
 
+    def count(self, prefix: bytes) -> int:
+        """How many keys begin with `prefix`; walks them all."""
+        try:
+            return sum(1 for _ in takewhile(lambda key: key.startswith(prefix), self._db.keys(from_key=prefix)))
+        except Exception as error:
+            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
         """Writes rows (None deletes) in pieces; `meta` goes with the last piece."""
         try:
@@ -146,6 +154,12 @@ class StoreTable:
         self._old: dict[str, Any] = {}
         self._absent: set[str] = set()
         """Keys that a prefetch did not find; forgotten with the next commit."""
+        self.size = 0
+        """About how many rows there are: counted by `measure`, then kept up with each commit."""
+
+    def measure(self) -> None:
+        """Counts the rows in the store."""
+        self.size = self._store.count(self._prefix.encode())
 
     def get(self, key: str) -> Any | None:
         """The committed row."""
@@ -210,7 +224,10 @@ class StoreTable:
             if row is None:
                 young.pop(key, None)
                 old.pop(key, None)
+                self.size -= 1
             elif key in young or key in old:
                 young[key] = row
+            else:
+                self.size += 1  # a row that was there had been read, so it would be cached
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}

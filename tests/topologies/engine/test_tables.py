@@ -111,3 +111,21 @@ def test_what_a_store_stands_for_rides_with_its_rows(tmp_path):
     assert again.meta()["step"] == 7
     assert again.get(row_key("things", "a")) == b'["x",0,[]]'
     again.close()
+
+
+def test_a_table_knows_about_how_many_rows_it_has(tmp_path):
+    """Counted once, then kept up with each commit."""
+    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    store.write([(row_key("things", f"k{n}"), encode_row(Row("x", n))) for n in range(7)], {"step": 1})
+    store.write([(row_key("thingz", "other"), encode_row(Row("x")))], None)
+    table = StoreTable(store, SPEC, 100)
+    table.measure()
+    assert table.size == 7
+    overlay = Overlay(table)
+    overlay.put("new", Row("y"))
+    overlay.get("k1")
+    overlay.put("k1", Row("z"))
+    overlay.delete("k2")
+    overlay.keep()
+    assert table.size == 7
+    store.close()
