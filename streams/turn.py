@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from schemas.events import AccountCommand, AliasClaim, Credit, Intent, Micros, Reversal, RiskDecision
+from schemas.events import Intent, Micros, RiskDecision
 from streams.rules import Rules
 
 Tables = TypeVar("Tables")
@@ -109,6 +109,3 @@ class Turn(Generic[Tables]):
     """The agent's tables, by name."""
     aliases: Mapping[str, AliasOwner]
     rules: Rules
-
-
-AnyInput = Intent | AccountCommand | AliasClaim | Credit | Reversal

@@ -353,7 +353,7 @@ class Engine(Service):
             await self._start_over()
 
     def _transact(self, contents: Contents) -> Outcome:
-        if any(letter for letter in contents.letters):
+        if contents.letters:
             crash_point("in_dead_letter")
         return self.transactions.run(contents, self.group.consumer)
 

@@ -3,9 +3,8 @@
 import time
 import traceback
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from schemas.events import Micros
 from streams.turn import AliasOwner
@@ -180,6 +179,6 @@ class Planned:
         return {taken.topic.name: taken.next for taken in self.step.taken}
 
 
-def records_of(taken: list[Taken] | Any) -> int:
+def records_of(taken: Sequence[Taken]) -> int:
     """How many records were taken."""
     return sum(len(t.raws) for t in taken)
