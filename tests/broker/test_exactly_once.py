@@ -123,7 +123,19 @@ def test_workers_killed_at_random_lose_and_double_nothing(cluster, seed):
     assert report.ok
 
 
-POINTS = ("after_poll", "in_agent", "after_produce", "after_send_offsets", "after_commit", "after_store_write")
+POINTS = (
+    "after_poll",
+    "in_admission",
+    "in_screening",
+    "in_ledger",
+    "before_produce",
+    "after_produce",
+    "after_send_offsets",
+    "during_commit",
+    "after_commit",
+    "before_store_write",
+    "after_store_write",
+)
 
 
 def test_a_worker_killed_at_every_point_of_a_step_loses_and_doubles_nothing(cluster, seed):

@@ -10,7 +10,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 FILES = [
     p for folder in ("schemas", "streams", "topologies", "replay", "headrace") for p in (ROOT / folder).rglob("*.py")
 ]
-GRANTED = {"topologies/engine/engine.py": 472}
+GRANTED: dict[str, int] = {}
 """A ratchet: such a file may shrink, never grow."""
 
 

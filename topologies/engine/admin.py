@@ -4,7 +4,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from topologies import topics
@@ -41,7 +41,7 @@ def admin_client(cluster: ClusterConfig) -> AdminClient:
 
     Raises ClusterUnreachable where no broker answers.
     """
-    client = AdminClient(cluster.client(log_level=0))
+    client: AdminClient = cluster.seams.admin(cluster.client(log_level=0))
     try:
         client.list_topics(timeout=CALL_S)
     except KafkaException as error:
@@ -57,6 +57,14 @@ def partition_counts(cluster: ClusterConfig) -> dict[str, int]:
     found = admin_client(cluster).list_topics(timeout=CALL_S).topics
     cut = len(cluster.prefix)
     return {name[cut:]: len(topic.partitions) for name, topic in found.items() if name.startswith(cluster.prefix)}
+
+
+def identity_of(cluster: ClusterConfig) -> str:
+    """What tells this cluster's topics from others of the same names: ids of the cluster and of the journal's topic."""
+    client = admin_client(cluster)
+    name = cluster.prefix + topics.JOURNAL.name
+    found = client.describe_topics(TopicCollection([name]), request_timeout=CALL_S)[name].result()
+    return f"{client.list_topics(timeout=CALL_S).cluster_id}/{found.topic_id}"
 
 
 def missing_topics(cluster: ClusterConfig, plan: Plan) -> list[str]:

@@ -40,7 +40,7 @@ class Agents:
 
     async def _run(self, errand: Errand) -> None:
         begun = time.perf_counter()
-        crash_point("in_agent")
+        crash_point(f"in_{errand.work.agent.name}")
         following = errand.work.decide()
         self._observer.agent_time(errand.work.agent.name, time.perf_counter() - begun)
         if following is not None:

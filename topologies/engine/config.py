@@ -1,11 +1,16 @@
 """What a worker is told when it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streams.rules import Rules
 from topologies.engine.limits import LIMITS, Limits
+from topologies.engine.seams import REAL, Seams
+
+if TYPE_CHECKING:  # the readers of topics load no RocksDB
+    from topologies.engine.store import Stores
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,7 @@ class ClusterConfig:
     bootstrap: str
     prefix: str = ""
     kafka: Mapping[str, str] = field(default_factory=dict)
+    seams: Seams = REAL
 
     def client(self, tuning: Mapping[str, object] | None = None, /, **owned: object) -> dict[str, object]:
         """Options of one client: our tuning, then the user's options, last what exactly-once stands on."""
@@ -37,3 +43,5 @@ class EngineConfig:
     version: str = "0"
     """headrace's version."""
     limits: Limits = LIMITS
+    stores: "Callable[[Limits], Stores] | None" = None
+    """What opens a worker's stores; None: RocksDB."""

@@ -5,19 +5,28 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 POINTS = (
     "after_poll",
-    "in_agent",
+    "in_admission",
+    "in_screening",
+    "in_ledger",
+    "before_produce",
+    "in_dead_letter",
     "after_produce",
     "after_send_offsets",
+    "during_commit",
     "after_commit",
+    "before_store_write",
     "after_store_write",
     "in_restore",
     "in_revoke",
-    "in_dead_letter",
 )
+"""In the order of a step; `after_produce` is before the offsets are sent, `after_send_offsets` before the commit."""
+INTO_COMMIT_S = 0.003
+"""`during_commit` strikes this long after the commit was called: its request is under way, its answer unseen."""
 
 
 def _nothing(_point: str) -> None:
@@ -42,9 +51,28 @@ def _armed() -> Callable[[str], None]:
             if point == here:
                 left[point, number] = count - 1
                 if count == 1:
-                    os.kill(os.getpid(), number)
+                    strike(here, number)
 
     return reach
 
 
-crash_point = _armed()
+def strike(point: str, number: int) -> None:
+    """Sends this process the signal, at once or in the middle of the call that follows."""
+    if point == "during_commit":
+        threading.Timer(INTO_COMMIT_S, os.kill, (os.getpid(), number)).start()
+    else:
+        os.kill(os.getpid(), number)
+
+
+_reach = _armed()
+
+
+def crash_point(point: str) -> None:
+    """The process is at a named point."""
+    _reach(point)
+
+
+def hook(reach: Callable[[str], None]) -> None:
+    """Lets a driver in this process, which can't kill itself, watch the points."""
+    global _reach
+    _reach = reach

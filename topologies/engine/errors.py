@@ -9,6 +9,10 @@ class StoreFailed(WorkerStopped):
     """RocksDB refused to read or write."""
 
 
+class StoreCorrupt(StoreFailed):
+    """RocksDB found damaged files: the store is moved aside at the next start, and rebuilt from its changelog."""
+
+
 class StoreAhead(WorkerStopped):
     """The local store knows more than Kafka: the broker lost data."""
 

@@ -6,8 +6,9 @@ never inside a step.
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
@@ -42,8 +43,9 @@ class Group:
         """Goes up with every assignment and revocation."""
         self._wrong: str | None = None
         self._paused: set[tuple[str, int]] = set()
+        self._member: str | None = None
         member = f"{cluster.prefix}headrace-{plan.role}-{instance}"
-        self.consumer = Consumer(
+        self.consumer: Consumer = cluster.seams.consumer(
             cluster.client(
                 TUNING,
                 **{
@@ -73,6 +75,7 @@ class Group:
                 "have the same partition count, and every member the same subscription: check `headrace topics create`."
             )
         self.assigned = tuple(next(iter(by_topic.values()), ()))
+        self._member = consumer.memberid()
         self.generation += 1
         log.info("assigned partitions %s", list(self.assigned))
 
@@ -116,6 +119,17 @@ class Group:
             raise WorkerStopped(f"the consumer can't go on: {error.str()}")
         log.warning("consumer: %s", error.str())
         return False
+
+    def metadata(self) -> Any:
+        """The group's metadata as it is now, for a transaction's offsets.
+
+        Raises an abortable KafkaException where this is no longer the member that got the partitions: metadata
+        without the member's id would pass a broker's check.
+        """
+        if self.consumer.memberid() != self._member:
+            reason = "this worker's membership ended after its partitions were assigned"
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, reason, False, False, True))
+        return self.consumer.consumer_group_metadata()
 
     def start_at(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
         """Fetches every ready partition from these offsets (by partition, topic without prefix)."""

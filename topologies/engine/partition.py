@@ -1,6 +1,5 @@
 """One partition that this worker runs: its inbox, its tables, and its search for a poisonous record."""
 
-import time
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from topologies.engine.errors import WorkerStopped
 from topologies.engine.inbox import Inbox
 from topologies.engine.limits import Limits
 from topologies.engine.recovery import Recovered
+from topologies.engine.seams import Clock
 from topologies.engine.step import Parcel, PartitionStep, PartitionTables, Place, Taken
+from topologies.engine.store import encode_row
 
 ONCE_MORE = 2
 """A record that fails this often alone, one time after another, is a dead letter."""
@@ -32,12 +33,13 @@ class Poison:
 class Partition:
     """State of one ready partition between steps."""
 
-    def __init__(self, place: Place, state: Recovered, limits: Limits) -> None:
+    def __init__(self, place: Place, state: Recovered, limits: Limits, clock: Clock) -> None:
         self.place = place
         self.state = state
         self.inbox = Inbox(place.plan, state.offsets)
         self.tables = PartitionTables(place.plan, lambda spec: state.tables[spec.name])
         self._limits = limits
+        self._clock = clock
         self._poison = Poison()
         self._sweeping = deque(spec for spec in place.plan.tables() if spec.expires is not None)
         self._swept = ""
@@ -49,7 +51,7 @@ class Partition:
 
     def next_step(self, aliases: Mapping[str, AliasOwner], ends: Mapping[str, int], room: int) -> PartitionStep | None:
         """The step that is due now, or None. Nothing is taken out of the inbox before `settle`."""
-        at = Micros(max(time.time_ns() // 1000, self.state.at))
+        at = Micros(max(self._clock.micros(), self.state.at))
         poison = self._poison
         if poison.traced is not None:
             return self._letter_step(aliases, at, ends)
@@ -140,6 +142,17 @@ class Partition:
             self._swept = ""
         else:
             self._swept = rows[-1][0] + "\0"
+
+    def plan(self, step: PartitionStep, alias_offsets: Sequence[int]) -> "Planned":
+        """All that the decided step's transaction will write."""
+        self.sweep(step.at)
+        outputs = step.outputs()
+        journal = step.journal(self.state.step + 1, alias_offsets, outputs)
+        rows = {
+            table: [(key.encode(), None if row is None else encode_row(row)) for key, row in changed.items()]
+            for table, changed in self.tables.changes().items()
+        }
+        return Planned(self, step, outputs, journal, rows)
 
     def settle(self, step: PartitionStep) -> None:
         """The step's transaction is committed: its records are decided for good."""

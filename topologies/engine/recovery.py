@@ -4,7 +4,6 @@ The order matters and each step says why; docs/architecture.md, "Recovery", has 
 """
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,22 +11,23 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
-from rocksdict import Cache
 
 from schemas import codec
 from schemas.events import JournalRecord
 from streams.tables import TableSpec
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
-from topologies.engine.errors import StoreAhead, Superseded, TornPartition, WorkerStopped
+from topologies.engine.errors import StoreAhead, StoreCorrupt, Superseded, TornPartition, WorkerStopped
 from topologies.engine.limits import Limits
-from topologies.engine.store import FORMAT, Store, StoreTable, move_aside
+from topologies.engine.store import FORMAT, Store, Stores, StoreTable
 from topologies.plan import Plan
 from topologies.topics import JOURNAL, changelog
 
 log = logging.getLogger(__name__)
 CONSUME = 10_000
 PIECE = 20_000
+TRUSTED_US = 6 * 86_400 * 1_000_000
+"""Age of a store's last write up to which the changelog still has every deletion: a day less than it keeps them."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class RecoveryPlace:
     folder: Path
     limits: Limits
     cluster_id: str
-    cache: Cache
+    stores: Stores
     report: Callable[[int], None]
     """Told how many changelog records remain."""
 
@@ -67,7 +67,7 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
     Raises Superseded where `superseded()` turns true, and a WorkerStopped with the reason where a
     partition's pieces do not agree: it must not run then.
     """
-    consumer = Consumer(
+    consumer: Consumer = place.cluster.seams.consumer(
         place.cluster.client(
             **{
                 "group.id": f"{place.cluster.prefix}headrace.{place.plan.role}",
@@ -87,7 +87,7 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
         _restore(place, consumer, opened, superseded)
         for recovered in opened:
             _check_journal(place, consumer, recovered)
-            recovered.store.write([], store_meta(place.cluster_id, recovered))
+            recovered.store.write([], store_meta(place.cluster_id, recovered, place.cluster.seams.clock.micros()))
             for table in recovered.tables.values():
                 table.measure()
     except BaseException:
@@ -99,14 +99,15 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
     return opened
 
 
-def store_meta(cluster_id: str, state: Recovered) -> dict[str, Any]:
-    """What a store's rows stand for."""
+def store_meta(cluster_id: str, state: Recovered, now: int) -> dict[str, Any]:
+    """What a store's rows stand for, written `now` (µs)."""
     return {
         "cluster": cluster_id,
         "step": state.step,
         "at": state.at,
         "offsets": state.offsets,
         "changelogs": state.changelog_offsets,
+        "written_at": now,
     }
 
 
@@ -116,21 +117,21 @@ def _committed(
     """Stable committed offsets and step number by partition. An open transaction is waited for."""
     prefix = place.cluster.prefix
     wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
-    deadline = time.monotonic() + place.limits.restore_wait_s
+    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while True:
         try:
             found = consumer.committed(wanted, timeout=place.limits.call_s)
         except KafkaException as error:
-            if time.monotonic() > deadline:
+            if place.cluster.seams.clock.monotonic() > deadline:
                 raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
-            time.sleep(0.1)
+            place.cluster.seams.clock.sleep(0.1)
             continue
         trouble = [tp.error for tp in found if tp.error is not None]
         if not trouble:
             break
-        if time.monotonic() > deadline:
+        if place.cluster.seams.clock.monotonic() > deadline:
             raise WorkerStopped(f"committed offsets stay unstable: {trouble[0].str()}")
-        time.sleep(0.1)
+        place.cluster.seams.clock.sleep(0.1)
     by_partition: dict[int, dict[str, TopicPartition]] = {p: {} for p in partitions}
     for tp in found:
         by_partition[tp.partition][tp.topic[len(prefix) :]] = tp
@@ -149,12 +150,7 @@ def _agree(partition: int, tps: dict[str, TopicPartition]) -> tuple[dict[str, in
 
 def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: int) -> Recovered:
     folder = place.folder / f"p{partition}"
-    store = Store(folder, place.cache, place.limits.memtable_mb)
-    meta = store.meta()
-    if meta is not None and (meta["cluster"] != place.cluster_id or meta["format"] != FORMAT):
-        store.close()
-        log.warning("store %s is of another cluster or format: moved to %s", folder, move_aside(folder))
-        store, meta = Store(folder, place.cache, place.limits.memtable_mb), None
+    store, meta = _usable(place, folder)
     if meta is not None and meta["step"] > step:
         store.close()
         raise StoreAhead(
@@ -173,6 +169,34 @@ def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: i
     )
 
 
+def _usable(place: RecoveryPlace, folder: Path) -> tuple[Store, dict[str, Any] | None]:
+    """The store in the folder and what it stands for; one that can't be trusted is moved aside and begun anew."""
+    stores = place.stores
+    try:
+        store = stores.open(folder)
+    except StoreCorrupt as error:
+        log.warning("%s; moved to %s, and rebuilt from its changelog", error, stores.move_aside(folder))
+        return stores.open(folder), None
+    meta = store.meta()
+    if meta is None or (reason := _distrust(place, meta)) is None:
+        return store, meta
+    store.close()
+    log.warning(
+        "the store %s %s; moved to %s, and rebuilt from its changelog", folder, reason, stores.move_aside(folder)
+    )
+    return stores.open(folder), None
+
+
+def _distrust(place: RecoveryPlace, meta: dict[str, Any]) -> str | None:
+    if meta["cluster"] != place.cluster_id:
+        return "is of another cluster, or of topics that were deleted since"
+    if meta["format"] != FORMAT:
+        return f"has format {meta['format']}, not {FORMAT}"
+    if place.cluster.seams.clock.micros() - meta["written_at"] > TRUSTED_US:
+        return "is so old that the changelog may have forgotten what was deleted since"
+    return None
+
+
 def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], superseded: Callable[[], bool]) -> None:
     """Replays the changelogs' tails up to the end that Kafka had after the offsets were stable."""
     by_where, start, target = _tails(place, opened)
@@ -183,7 +207,7 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
     remaining = sum(target.values()) - sum(max(0, tp.offset) for tp in start)
     place.report(remaining)
     pending: dict[int, list[tuple[bytes, bytes | None]]] = {r.partition: [] for r in opened}
-    deadline = time.monotonic() + place.limits.restore_wait_s
+    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while left:
         messages = consumer.consume(CONSUME, 0.2)
         if superseded():
@@ -207,10 +231,10 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
                 pending[recovered.partition] = []
                 crash_point("in_restore")
         if messages:
-            deadline = time.monotonic() + place.limits.restore_wait_s
+            deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
             remaining -= len(messages)
             place.report(max(remaining, 0))
-        elif time.monotonic() > deadline:
+        elif place.cluster.seams.clock.monotonic() > deadline:
             topic, partition = next(iter(left))
             raise WorkerStopped(
                 f"{topic} [{partition}] can't be read to offset {left[topic, partition]}: a transaction hangs on it"
@@ -223,7 +247,7 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
 def _tails(
     place: RecoveryPlace, opened: list[Recovered]
 ) -> tuple[dict[Any, tuple[Recovered, TableSpec]], list[TopicPartition], dict[Any, int]]:
-    admin = AdminClient(place.cluster.client())
+    admin = place.cluster.seams.admin(place.cluster.client())
     by_where = {
         (place.cluster.prefix + changelog(spec.name).name, recovered.partition): (recovered, spec)
         for recovered in opened
@@ -262,7 +286,7 @@ def _offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: fl
 def last_journal(place: RecoveryPlace, consumer: Consumer, partition: int) -> JournalRecord | None:
     """The last committed journal record of a partition, or None where there is none yet."""
     where = (place.cluster.prefix + JOURNAL.name, partition)
-    admin = AdminClient(place.cluster.client())
+    admin = place.cluster.seams.admin(place.cluster.client())
     low = _offsets(admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
     high = _offsets(admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
     span = 16
@@ -282,7 +306,7 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
     """The last committed value between `start` and `end`, once all of it is stable."""
     consumer.assign([start])
     found = None
-    deadline = time.monotonic() + place.limits.restore_wait_s
+    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while True:
         message = consumer.poll(0.2)
         if message is not None and (error := message.error()) is None:
@@ -291,7 +315,7 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
             raise KafkaException(error)
         elif message is not None and message.offset() >= end:
             return found
-        if time.monotonic() > deadline:
+        if place.cluster.seams.clock.monotonic() > deadline:
             raise WorkerStopped(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
 
 

@@ -25,7 +25,7 @@ class SharedReader:
         self.offsets = [0] * partitions
         """Next offset by partition: what has been folded."""
         self._at_end = [False] * partitions
-        self._consumer = Consumer(
+        self._consumer: Consumer = cluster.seams.consumer(
             cluster.client(
                 **{
                     "group.id": f"{cluster.prefix}headrace.shared",

@@ -5,7 +5,6 @@ and up to which step, offsets and changelog offsets they stand; it rides in the 
 """
 
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -23,10 +22,13 @@ from rocksdict import (
 )
 
 from streams.tables import TableSpec
-from topologies.engine.errors import StoreFailed
+from topologies.engine.errors import StoreCorrupt, StoreFailed
+from topologies.engine.limits import Limits
 
 META = b"\x00meta"
 FORMAT = 1
+DAMAGE = ("Corruption", "No such file", "checksum mismatch")
+"""What RocksDB says of files that are damaged or gone."""
 PIECE = 2_000
 """Rows per write batch: `write` holds Python's lock."""
 
@@ -64,13 +66,27 @@ def open_options(cache: Cache, memtable_mb: int) -> Options:
 class Store:
     """One partition's RocksDB. Every failure is a StoreFailed: the worker must not go on without its books."""
 
-    def __init__(self, folder: Path, cache: Cache, memtable_mb: int) -> None:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
+        if self._damage.exists():
+            raise StoreCorrupt(f"the store {folder} was damaged in its last life")
         try:
-            self._db = Rdict(str(folder), options=open_options(cache, memtable_mb))
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(folder), options=options)
         except Exception as error:
-            raise StoreFailed(f"the store {folder} can't be opened: {error}") from error
+            raise self._failed("opened", error) from error
+
+    @property
+    def _damage(self) -> Path:
+        """A file beside the store: its rows can't be trusted any more."""
+        return self.folder.with_name(f"{self.folder.name}.damaged")
+
+    def _failed(self, verb: str, error: Exception) -> StoreFailed:
+        reason = f"the store {self.folder} can't be {verb}: {error}"
+        if not any(word in str(error) for word in DAMAGE):
+            return StoreFailed(reason)
+        self._damage.touch()
+        return StoreCorrupt(reason)
 
     def meta(self) -> dict[str, Any] | None:
         """What the rows stand for, or None in a new store."""
@@ -82,7 +98,7 @@ class Store:
         try:
             found: bytes | None = self._db.get(key)
         except Exception as error:
-            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+            raise self._failed("read", error) from error
         return found
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
@@ -90,7 +106,7 @@ class Store:
         try:
             found: list[bytes | None] = self._db.get(keys)
         except Exception as error:
-            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+            raise self._failed("read", error) from error
         return found
 
     def rows(self, start: bytes, prefix: bytes, most: int) -> Iterator[tuple[bytes, bytes]]:
@@ -101,14 +117,14 @@ class Store:
                     return
                 yield key, value
         except Exception as error:
-            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+            raise self._failed("read", error) from error
 
     def count(self, prefix: bytes) -> int:
         """How many keys begin with `prefix`; walks them all."""
         try:
             return sum(1 for _ in takewhile(lambda key: key.startswith(prefix), self._db.keys(from_key=prefix)))
         except Exception as error:
-            raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error
+            raise self._failed("read", error) from error
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
         """Writes rows (None deletes) in pieces; `meta` goes with the last piece."""
@@ -123,22 +139,39 @@ class Store:
                     self._db.write(batch)
                     batch = WriteBatch(raw_mode=True)
             if meta is not None:
-                batch.put(META, orjson.dumps({**meta, "format": FORMAT, "written_at": time.time()}))
+                batch.put(META, orjson.dumps({**meta, "format": FORMAT}))
             self._db.write(batch)
         except Exception as error:
-            raise StoreFailed(f"the store {self.folder} can't be written: {error}") from error
+            raise self._failed("written", error) from error
 
     def close(self) -> None:
         """Closes RocksDB; nothing is flushed that Kafka does not have."""
         self._db.close()
 
 
-def move_aside(folder: Path) -> Path:
-    """Renames a store that can't be used and returns its new place; an older one that was moved goes."""
-    aside = folder.with_name(f"{folder.name}.aside")
-    shutil.rmtree(aside, ignore_errors=True)
-    folder.rename(aside)
-    return aside
+def rocksdb_stores(limits: Limits) -> "Stores":
+    """A worker's stores: RocksDB in folders, with one block cache for all."""
+    return Stores(open_options(Cache(limits.store_cache_mb << 20), limits.memtable_mb))
+
+
+class Stores:
+    """Opens stores by their folders, and moves those that can't be used out of the way."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def open(self, folder: Path) -> Store:
+        """The store in a folder, made where there is none. Raises StoreFailed, and StoreCorrupt of damaged files."""
+        return Store(folder, self._options)
+
+    @staticmethod
+    def move_aside(folder: Path) -> Path:
+        """Renames a store that is not open and can't be used; an older one that was moved goes. Returns its place."""
+        aside = folder.with_name(f"{folder.name}.aside")
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
+        folder.with_name(f"{folder.name}.damaged").unlink(missing_ok=True)
+        return aside
 
 
 class StoreTable:

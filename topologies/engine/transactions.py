@@ -5,14 +5,13 @@ Source of the rules: docs/architecture.md, "One step, call by call".
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition, libversion
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition, libversion
 
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
@@ -72,6 +71,8 @@ class Transactions:
             raise WorkerStopped(f"librdkafka {libversion()[0]} loses committed messages; 2.15 or later is needed")
         self.identity = identity
         self._limits = limits
+        self._clock = cluster.seams.clock
+        self._new_producer = cluster.seams.producer
         self._watchdog = watchdog
         self._trouble = False
         self._fenced_at: float | None = None
@@ -97,8 +98,8 @@ class Transactions:
         Raises Fenced, NotAuthorised, or WorkerStopped where Kafka gives no definite answer in time.
         """
         old, self._producer = self._producer, None
-        producer = Producer(self._config)
-        deadline = time.monotonic() + 6 * self._limits.call_s
+        producer = self._new_producer(self._config)
+        deadline = self._clock.monotonic() + 6 * self._limits.call_s
         while True:
             try:
                 with self._watchdog.guard("init_transactions"):
@@ -106,19 +107,21 @@ class Transactions:
                 break
             except KafkaException as error:
                 self._stop_if_hopeless(error.args[0], "init_transactions")
-                if time.monotonic() > deadline:
+                if self._clock.monotonic() > deadline:
                     raise WorkerStopped(
                         f"the transactional id {self.identity} can't be taken: {error.args[0].str()}; "
                         "is the broker up and its __transaction_state topic healthy?"
                     ) from error
-                time.sleep(0.2)
+                self._clock.sleep(0.2)
         self._producer = producer
         self._trouble = False
         if old is not None:
             threading.Thread(target=old.close, daemon=True).start()
 
-    def run(self, contents: Contents, consumer: Consumer) -> Outcome:
+    def run(self, contents: Contents, metadata: Callable[[], Any]) -> Outcome:
         """Writes everything, with the consumer's offsets, in one transaction. Empty offsets are a bug.
+
+        `metadata()` gives the consumer group's metadata; an abortable error of it aborts.
 
         A FENCED answer counts as unknown once; twice within a minute raises Fenced.
         """
@@ -130,14 +133,16 @@ class Transactions:
         producer = self._producer
         assert producer is not None
         try:
+            crash_point("before_produce")
             with self._watchdog.guard("produce"):
                 producer.begin_transaction()
                 self._produce(producer, contents)
+                if contents.letters:
+                    crash_point("in_dead_letter")
             crash_point("after_produce")
+            member = metadata()
             self._retry(
-                lambda: producer.send_offsets_to_transaction(
-                    contents.offsets, consumer.consumer_group_metadata(), self._limits.call_s
-                ),
+                lambda: producer.send_offsets_to_transaction(contents.offsets, member, self._limits.call_s),
                 "send_offsets_to_transaction",
             )
             crash_point("after_send_offsets")
@@ -146,6 +151,7 @@ class Transactions:
         return self._commit(producer)
 
     def _commit(self, producer: Producer) -> Outcome:
+        crash_point("during_commit")
         try:
             calls = self._retry(lambda: producer.commit_transaction(self._limits.call_s), "commit_transaction")
         except KafkaException as error:
@@ -176,17 +182,17 @@ class Transactions:
 
     def _retry(self, call: Callable[[], Any], what: str) -> int:
         """Calls until it is not retriable any more, at most `call_s`; how many calls it took."""
-        deadline = time.monotonic() + self._limits.call_s
+        deadline = self._clock.monotonic() + self._limits.call_s
         calls = 1
         while True:
             try:
                 with self._watchdog.guard(what):
                     call()
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
+                if not error.args[0].retriable() or self._clock.monotonic() > deadline:
                     raise
                 calls += 1
-                time.sleep(0.01)
+                self._clock.sleep(0.01)
             else:
                 return calls
 
@@ -220,7 +226,7 @@ class Transactions:
         if error.code() in _AUTHORISATION:
             raise NotAuthorised(f"{call}: {error.str()}; grant {self.identity} this right")
         if error.code() in _FENCED:
-            now = time.monotonic()
+            now = self._clock.monotonic()
             if self._fenced_at is not None and now - self._fenced_at < FENCED_TWICE_S:
                 raise Fenced(
                     f"the transactional id {self.identity} is used by another worker ({call}: {error.str()}); "

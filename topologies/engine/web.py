@@ -14,21 +14,21 @@ def readiness(engine: Engine) -> tuple[bool, str]:
     """Whether the worker takes its share of the work, and if not, why."""
     if engine.failure is not None:
         return False, f"stopped: {engine.failure}"
-    if engine.paused_for:
-        return False, f"paused: {engine.paused_for}"
-    group = getattr(engine, "group", None)
-    if group is None:
+    turns = engine.turns
+    if turns.paused_for:
+        return False, f"paused: {turns.paused_for}"
+    if turns.group is None:
         return False, "joining the group"
-    if set(group.assigned) != set(engine.partitions):
+    if set(turns.group.assigned) != set(turns.partitions):
         return False, "recovering its partitions"
-    return True, f"partitions {sorted(engine.partitions)}"
+    return True, f"partitions {sorted(turns.partitions)}"
 
 
 def liveness(engine: Engine) -> tuple[bool, str]:
     """Whether the engine still turns."""
     if engine.failure is not None:
         return False, f"stopped: {engine.failure}"
-    idle_s = time.monotonic() - engine.turned_at
+    idle_s = time.monotonic() - engine.turns.turned_at
     return idle_s < TURNS_WITHIN_S, f"last turn {idle_s:.1f} s ago"
 
 

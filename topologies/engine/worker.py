@@ -84,7 +84,7 @@ def run_worker(
     app, engine = build_app(plan, config, observer, render)
     engine.prepare()
     say(
-        f"headrace {plan.role}: worker {engine.slot.instance}, pid {os.getpid()}, "
+        f"headrace {plan.role}: worker {engine.turns.slot.instance}, pid {os.getpid()}, "
         f"http://{config.web_host}:{app.conf.web_port}/metrics"
     )
     worker = faust.Worker(

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rocksdict import Cache
 
 from streams.admission import BoundKey
 from streams.rules import Rules
@@ -14,8 +13,9 @@ from topologies.engine.errors import WorkerStopped
 from topologies.engine.limits import Limits
 from topologies.engine.memory import MemoryBase
 from topologies.engine.partition import Partition
+from topologies.engine.seams import SYSTEM
 from topologies.engine.step import Place, Raw
-from topologies.engine.store import Store, StoreTable, encode_row, row_key
+from topologies.engine.store import StoreTable, encode_row, rocksdb_stores, row_key
 from topologies.payments import PAYMENTS
 
 
@@ -24,7 +24,7 @@ def partition_with(count, limits=None):
     state = SimpleNamespace(
         offsets=zero, step=0, at=0, tables={spec.name: MemoryBase() for spec in PAYMENTS.tables()}, store=None
     )
-    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, limits or Limits())
+    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, limits or Limits(), SYSTEM)
     for offset in range(count):
         partition.inbox.add(topics.INTENTS.name, Raw(offset, 0, b"k", b"v", lambda: None))
     return partition
@@ -96,13 +96,13 @@ def test_a_steps_time_never_goes_back():
 
 def test_rows_that_mean_nothing_any_more_are_swept_away(tmp_path):
     """State is bounded: expired rows go, slice by slice; others stay, and so does what this step has changed."""
-    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     rows = {f"{number:032x}": BoundKey("f" * 32, 100 if number % 2 else 10_000) for number in range(50)}
     store.write([(row_key("idempotency", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
     tables = {spec.name: StoreTable(store, spec, 100) for spec in PAYMENTS.tables()}
     zero = {topic.name: 0 for topic in PAYMENTS.inputs}
     state = SimpleNamespace(offsets=zero, step=0, at=0, tables=tables, store=store)
-    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, Limits(sweep_rows=8))
+    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, Limits(sweep_rows=8), SYSTEM)
     table = partition.tables.overlays["idempotency"]
     renewed = f"{1:032x}"
     table.put(renewed, BoundKey("f" * 32, 20_000))

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rocksdict import Cache
 
 from streams.tables import MemoryTable, TableSpec
+from topologies.engine.limits import Limits
 from topologies.engine.memory import MemoryBase
 from topologies.engine.overlay import Overlay
-from topologies.engine.store import Store, StoreTable, encode_row, row_key
+from topologies.engine.store import StoreTable, encode_row, rocksdb_stores, row_key
 
 
 class Row(NamedTuple):
@@ -29,7 +29,7 @@ def table(request, tmp_path):
     elif request.param == "overlay":
         yield Overlay(MemoryBase())
     else:
-        store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+        store = rocksdb_stores(Limits()).open(tmp_path / "p0")
         yield Overlay(StoreTable(store, SPEC, 4))
         store.close()
 
@@ -62,7 +62,7 @@ def test_the_first_rows_come_in_the_order_of_their_keys(table):
 @settings(max_examples=40, deadline=None)
 def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
     """Whatever is put, deleted, kept and dropped, both know the same rows; kept rows survive a reopening."""
-    store = Store(tmp_path_factory.mktemp("store") / "p0", Cache(1 << 20), 1)
+    store = rocksdb_stores(Limits()).open(tmp_path_factory.mktemp("store") / "p0")
     table = Overlay(StoreTable(store, SPEC, 2))
     kept, now = {}, {}
     for call, key, number in calls:
@@ -85,14 +85,14 @@ def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
         assert {k: row[:2] for k, row in table.first("z", 10)} == now
     folder = store.folder
     store.close()
-    again = Store(folder, Cache(1 << 20), 1)
+    again = rocksdb_stores(Limits()).open(folder)
     assert {k: row[:2] for k, row in StoreTable(again, SPEC, 2).first("z", 10)} == kept
     again.close()
 
 
 def test_rows_that_are_not_in_the_cache_are_read_together(tmp_path):
     """A prefetch fills the cache, and changes nothing."""
-    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     rows = {f"k{number}": Row("x", number, (("a", 1),)) for number in range(50)}
     store.write([(row_key("things", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
     table = StoreTable(store, SPEC, 100)
@@ -103,11 +103,11 @@ def test_rows_that_are_not_in_the_cache_are_read_together(tmp_path):
 
 def test_what_a_store_stands_for_rides_with_its_rows(tmp_path):
     """The offsets are there once the rows are."""
-    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     assert store.meta() is None
     store.write([(row_key("things", "a"), encode_row(Row("x")))], {"step": 7})
     store.close()
-    again = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    again = rocksdb_stores(Limits()).open(tmp_path / "p0")
     assert again.meta()["step"] == 7
     assert again.get(row_key("things", "a")) == b'["x",0,[]]'
     again.close()
@@ -115,7 +115,7 @@ def test_what_a_store_stands_for_rides_with_its_rows(tmp_path):
 
 def test_a_table_knows_about_how_many_rows_it_has(tmp_path):
     """Counted once, then kept up with each commit."""
-    store = Store(tmp_path / "p0", Cache(1 << 20), 1)
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     store.write([(row_key("things", f"k{n}"), encode_row(Row("x", n))) for n in range(7)], {"step": 1})
     store.write([(row_key("thingz", "other"), encode_row(Row("x")))], None)
     table = StoreTable(store, SPEC, 100)

@@ -5,10 +5,10 @@ from typing import ClassVar
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from topologies.engine import transactions
 from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import Fenced, NotAuthorised
 from topologies.engine.limits import Limits
+from topologies.engine.seams import Seams
 from topologies.engine.transactions import Contents, Outcome, Transactions
 from topologies.engine.watchdog import Watchdog
 
@@ -65,22 +65,18 @@ class Client:
         """Nothing is open."""
 
 
-class Member:
-    def consumer_group_metadata(self):
-        return "metadata"
-
-
 @pytest.fixture
-def run(monkeypatch):
+def run():
     """Runs transactions one after another under a script; gives their outcomes and the calls made."""
-    monkeypatch.setattr(transactions, "Producer", Client)
     watchdog = Watchdog(60)
 
     def go(script, times=1):
         Client.script, Client.calls = script, []
-        subject = Transactions(ClusterConfig("localhost:1"), "id", Limits(call_s=0.2), watchdog)
+        subject = Transactions(
+            ClusterConfig("localhost:1", seams=Seams(producer=Client)), "id", Limits(call_s=0.2), watchdog
+        )
         contents = Contents({("t", 0): [(b"k", b"v")]}, offsets=[TopicPartition("in", 0, 1, "1")])
-        return [subject.run(contents, Member()) for _ in range(times)], Client.calls
+        return [subject.run(contents, lambda: "metadata") for _ in range(times)], Client.calls
 
     yield go
     watchdog.close()
@@ -170,8 +166,8 @@ def test_a_missing_right_stops_the_worker_by_name(run):
         run({"produce_batch": [FORBIDDEN]})
 
 
-def test_a_transaction_without_offsets_is_a_bug(run, monkeypatch):
+def test_a_transaction_without_offsets_is_a_bug():
     """Empty offsets are not fenced by the group's generation."""
-    subject = Transactions(ClusterConfig("localhost:1"), "id", Limits(), Watchdog(60))
+    subject = Transactions(ClusterConfig("localhost:1", seams=Seams(producer=Client)), "id", Limits(), Watchdog(60))
     with pytest.raises(AssertionError, match="not fenced"):
-        subject.run(Contents(), Member())
+        subject.run(Contents(), lambda: "metadata")

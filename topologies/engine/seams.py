@@ -1,0 +1,58 @@
+"""What the engine needs of the world outside: Kafka's clients, a clock, a disk. A driver may bring its own."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+
+class Clock(Protocol):
+    """Time and waiting."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    def micros(self) -> int:
+        """The wall clock: µs since 1970, UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Waits."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    monotonic = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+    @staticmethod
+    def micros() -> int:
+        """µs since 1970, UTC."""
+        return time.time_ns() // 1000
+
+
+SYSTEM = SystemClock()
+
+
+def _free_mb(folder: Path) -> int:
+    return shutil.disk_usage(folder).free >> 20
+
+
+@dataclass(frozen=True)
+class Seams:
+    """`consumer`, `producer` and `admin` make a client from librdkafka options."""
+
+    consumer: Callable[[dict[str, Any]], Consumer] = Consumer
+    producer: Callable[[dict[str, Any]], Producer] = Producer
+    admin: Callable[[dict[str, Any]], AdminClient] = AdminClient
+    clock: Clock = SYSTEM
+    free_mb: Callable[[Path], int] = _free_mb
+    """Free space of a folder's disk, MiB."""
+
+
+REAL = Seams()

@@ -1,0 +1,99 @@
+"""What a step's transaction writes, and what its commit changes here."""
+
+from collections import Counter
+
+from confluent_kafka import TopicPartition
+
+from schemas import codec
+from schemas.events import Micros, PaymentEvent, SettingsRecord
+from topologies.engine.config import EngineConfig
+from topologies.engine.crash import crash_point
+from topologies.engine.identity import settings_json
+from topologies.engine.letters import letter_headers
+from topologies.engine.observer import Observer
+from topologies.engine.partition import Planned, records_of
+from topologies.engine.recovery import store_meta
+from topologies.engine.store import row_key
+from topologies.engine.transactions import Contents
+from topologies.plan import Plan
+from topologies.topics import EVENTS, JOURNAL, SETTINGS, changelog, dead_letters
+
+
+class Writing:
+    """Turns planned steps into the contents of a transaction, and a committed transaction into rows."""
+
+    def __init__(self, config: EngineConfig, plan: Plan, code_hash: str, cluster_id: str) -> None:
+        self._config = config
+        self._prefix = config.cluster.prefix
+        self._role = plan.role
+        self._clock = config.cluster.seams.clock
+        self._group = f"{self._prefix}headrace.{plan.role}"
+        self._code_hash = code_hash
+        self._cluster_id = cluster_id
+        self._settings_told = False
+        self._changelogs = {spec.name: self._prefix + changelog(spec.name).name for spec in plan.tables()}
+        self._row_prefixes = {spec.name: row_key(spec.name, "") for spec in plan.tables()}
+
+    def contents(self, planned: list[Planned]) -> Contents:
+        """Records, rows, letters and offsets of one transaction."""
+        prefix = self._prefix
+        contents = Contents()
+        for item in planned:
+            number = item.partition.number
+            for (topic, where), pairs in item.outputs.items():
+                contents.records.setdefault((prefix + topic, where), []).extend(pairs)
+            contents.records[prefix + JOURNAL.name, number] = [(None, item.journal)]
+            for table, rows in item.rows.items():
+                contents.changelogs[self._changelogs[table], number] = rows
+            for parcel in item.step.parcels:
+                name = prefix + dead_letters(parcel.agent).name
+                headers = letter_headers(parcel, prefix, self._group)
+                contents.letters.append((name, number, parcel.raw.key, parcel.raw.value, headers))
+            contents.offsets += self.offsets(number, item.offsets(), item.partition.state.step + 1)
+        if not self._settings_told:
+            self._tell_settings(contents)
+        return contents
+
+    def offsets(self, number: int, offsets: dict[str, int], step: int) -> list[TopicPartition]:
+        """Offsets of a partition's inputs, with the partition's step number as their metadata."""
+        return [TopicPartition(self._prefix + topic, number, offset, str(step)) for topic, offset in offsets.items()]
+
+    def _tell_settings(self, contents: Contents) -> None:
+        settings = settings_json(self._config.rules).decode()
+        now = Micros(self._clock.micros())
+        record = SettingsRecord(self._code_hash, self._config.version, settings, now)
+        contents.records[self._prefix + SETTINGS.name, 0] = [(self._code_hash.encode(), codec.encode(record))]
+
+    def apply(self, planned: list[Planned], contents: Contents, observer: Observer) -> None:
+        """The transaction is committed: its rows go to the stores, its counts to the observer."""
+        self._settings_told = True
+        for item in planned:
+            self._store(item, contents)
+            self._tell(item, observer)
+
+    def _store(self, item: Planned, contents: Contents) -> None:
+        partition = item.partition
+        partition.settle(item.step)
+        offsets = partition.state.changelog_offsets
+        rows: list[tuple[bytes, bytes | None]] = []
+        for table, changed in item.rows.items():
+            where = (self._changelogs[table], partition.number)
+            if where in contents.last_offsets:
+                offsets[table] = contents.last_offsets[where] + 1
+            prefix = self._row_prefixes[table]
+            rows += [(prefix + key, value) for key, value in changed]
+        crash_point("before_store_write")
+        partition.state.store.write(rows, store_meta(self._cluster_id, partition.state, self._clock.micros()))
+        crash_point("after_store_write")
+
+    def _tell(self, item: Planned, observer: Observer) -> None:
+        observer.records(self._role, records_of(item.step.taken))
+        for parcel in item.step.parcels:
+            observer.dead_letter(parcel.agent, parcel.code)
+        events: Counter[tuple[str, str]] = Counter()
+        for out in item.step.records:
+            if out.topic == EVENTS.name:
+                value: PaymentEvent = out.value
+                events[value.status, value.reason or ""] += 1
+        for (status, reason), count in events.items():
+            observer.payment(status, reason, count)
