@@ -167,6 +167,22 @@ def test_partitions_move_under_load(cluster, seed):
     assert cluster.settle(120).ok
 
 
+def test_partitions_move_under_load_with_the_new_group_protocol(cluster, seed):
+    """KIP-848: a second worker joins, is killed, and comes back into its slot once the broker has missed it."""
+    protocol = {"HEADRACE_GROUP_PROTOCOL": "consumer"}
+    cluster.worker("a", **protocol)
+    open_and_fund(cluster)
+    with Publishing(cluster, seed):
+        ready(cluster, "a")
+        second = cluster.worker("b", **protocol)
+        cluster.wait(lambda: "ready: partitions [" in cluster.log_of("b"), 60, "partitions of the second worker")
+        second.kill()
+        second.wait()
+        cluster.worker("b", **protocol)
+        cluster.wait(lambda: cluster.log_of("b").count("ready: partitions [") > 1, 90, "partitions after a kill")
+    assert cluster.settle(120).ok
+
+
 def test_a_lost_store_is_rebuilt_from_the_changelog(cluster, seed):
     """The books live in Kafka: without its folder a worker knows every balance all the same."""
     worker = cluster.worker()

@@ -42,6 +42,8 @@ class EngineConfig:
     rules: Rules = field(default_factory=Rules)
     version: str = "0"
     """headrace's version."""
+    group_protocol: str = "classic"
+    """`classic` or `consumer` (KIP-848)."""
     limits: Limits = LIMITS
     stores: "Callable[[Limits], Stores] | None" = None
     """What opens a worker's stores; None: RocksDB."""

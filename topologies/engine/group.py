@@ -10,16 +10,15 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from topologies.engine.config import ClusterConfig
+from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
-from topologies.engine.limits import Limits
+from topologies.engine.membership import membership, options, whole
 from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
 
 log = logging.getLogger(__name__)
 TUNING = {
-    "heartbeat.interval.ms": 2_000,
     "fetch.queue.backoff.ms": 10,
     "fetch.wait.max.ms": 20,
     "queued.min.messages": 2_000,
@@ -32,59 +31,90 @@ TUNING = {
 class Group:
     """A static member of `<prefix>headrace.<role>` that consumes only from offsets it was told."""
 
-    def __init__(self, plan: Plan, cluster: ClusterConfig, instance: str, limits: Limits, watchdog: Watchdog) -> None:
+    def __init__(self, plan: Plan, config: EngineConfig, instance: str, watchdog: Watchdog) -> None:
+        cluster = config.cluster
+        self._cluster = cluster
         self._prefix = cluster.prefix
-        self._limits = limits
+        self._limits = config.limits
+        self._clock = cluster.seams.clock
         self._watchdog = watchdog
+        self._membership = membership(config.group_protocol)
         self.topics = [cluster.prefix + topic.name for topic in plan.inputs]
         self.name = f"{cluster.prefix}headrace.{plan.role}"
         self.assigned: tuple[int, ...] = ()
+        """Partitions that this worker has of every topic."""
         self.generation = 0
-        """Goes up with every assignment and revocation."""
-        self._wrong: str | None = None
+        """Goes up whenever `assigned` may have changed."""
+        self._odd: dict[str, list[int]] = {}
+        self._odd_since = 0.0
+        self._refused_since: float | None = None
         self._paused: set[tuple[str, int]] = set()
         self._member: str | None = None
         member = f"{cluster.prefix}headrace-{plan.role}-{instance}"
-        self.consumer: Consumer = cluster.seams.consumer(
-            cluster.client(
-                TUNING,
-                **{
-                    "client.id": member,
-                    "group.id": self.name,
-                    "group.instance.id": member,
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "isolation.level": "read_committed",
-                    "auto.offset.reset": "error",
-                    "partition.assignment.strategy": "range",
-                    "session.timeout.ms": limits.session_ms,
-                    "max.poll.interval.ms": limits.max_poll_ms,
-                },
-            )
+        self._options = cluster.client(
+            TUNING,
+            **{
+                "client.id": member,
+                "group.id": self.name,
+                "group.instance.id": member,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "max.poll.interval.ms": config.limits.max_poll_ms,
+                **options(config.group_protocol, config.limits),
+            },
         )
+        self._join()
+
+    def _join(self) -> None:
+        self.consumer: Consumer = self._cluster.seams.consumer(self._options)
         self.consumer.subscribe(
             self.topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        consumer.assign([])  # nothing is fetched before the recovery has said from where
-        by_topic = {topic: sorted(tp.partition for tp in partitions if tp.topic == topic) for topic in self.topics}
-        if len({tuple(numbers) for numbers in by_topic.values()}) != 1:
-            self._wrong = (
-                f"the group gave this worker different partitions of its topics: {by_topic}. All input topics must "
-                "have the same partition count, and every member the same subscription: check `headrace topics create`."
-            )
-        self.assigned = tuple(next(iter(by_topic.values()), ()))
+        self._membership.given(consumer, partitions)
         self._member = consumer.memberid()
-        self.generation += 1
+        self._refused_since = None
+        self._moved()
         log.info("assigned partitions %s", list(self.assigned))
 
-    def _on_revoke(self, consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        consumer.unassign()
-        self.assigned = ()
-        self.generation += 1
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._membership.taken(consumer, partitions)
+        self._moved()
         crash_point("in_revoke")
-        log.info("partitions were taken away")
+        log.info("partitions were taken away; left: %s", list(self.assigned))
+
+    def _moved(self) -> None:
+        before = self.assigned
+        self.assigned, odd = whole(self._membership.owned, self.topics)
+        if odd and not self._odd:
+            self._odd_since = self._clock.monotonic()
+        self._odd = odd
+        if odd or self.assigned != before or self._membership.moves_at_once:
+            self.generation += 1
+
+    def _check_topics(self) -> None:
+        """Partition n of all topics must be here, or none of them."""
+        patience_s = 0.0 if self._membership.moves_at_once else self._limits.partial_s
+        if self._odd and self._clock.monotonic() - self._odd_since >= patience_s:
+            raise WorkerStopped(
+                f"the group gave this worker different partitions of its topics: {self._odd}. All input topics must "
+                "have the same partition count, and every member the same subscription: check `headrace topics create`."
+            )
+
+    def _join_again(self, error: KafkaError) -> None:
+        """KIP-848: the slot's last life is still a member, until the broker has missed it for a session."""
+        now = self._clock.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        if now - self._refused_since > self._limits.release_s:
+            raise Fenced(f"another worker is the member {self._options['group.instance.id']}: {error.str()}")
+        log.warning("the group still knows this slot's last life: %s", error.str())
+        self.consumer.close()
+        self._clock.sleep(1.0)
+        self._join()
 
     def poll(self, wait_s: float) -> list[Message]:
         """What librdkafka has: waits at most `wait_s` seconds for the first record, never to fill a batch.
@@ -94,8 +124,7 @@ class Group:
         with self._watchdog.guard("poll"):
             first = self.consumer.poll(wait_s)
             messages = [] if first is None else [first, *self.consumer.consume(self._limits.poll_records, 0)]
-        if self._wrong is not None:
-            raise WorkerStopped(self._wrong)
+        self._check_topics()
         return [message for message in messages if self._is_record(message)]
 
     def _is_record(self, message: Message) -> bool:
@@ -106,6 +135,9 @@ class Group:
         where = f"{message.topic()} [{message.partition()}]"
         if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001  # a public constant
             raise Fenced(f"another worker joined as {self.name} in this worker's slot: {error.str()}")
+        if code == KafkaError.UNRELEASED_INSTANCE_ID:
+            self._join_again(error)
+            return False
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise NotAuthorised(f"{where or self.name}: {error.str()}; grant this worker the right to read it")
         if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # a public constant
@@ -134,13 +166,12 @@ class Group:
     def start_at(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
         """Fetches every ready partition from these offsets (by partition, topic without prefix)."""
         self._paused.clear()
-        self.consumer.assign(
-            [
-                TopicPartition(self._prefix + topic, partition, offset)
-                for partition, topics in offsets.items()
-                for topic, offset in topics.items()
-            ]
-        )
+        starts = [
+            TopicPartition(self._prefix + topic, partition, offset)
+            for partition, topics in offsets.items()
+            for topic, offset in topics.items()
+        ]
+        self._membership.fetch(self.consumer, starts)
 
     def positions(self, partitions: Iterable[int]) -> dict[tuple[str, int], int]:
         """Offset after the last record or transaction marker handed over, by (topic, partition); only known ones."""

@@ -23,7 +23,12 @@ class Limits:
     """How long one client call may hang before the worker starts anew."""
     transaction_ms: int = 10_000
     session_ms: int = 10_000
+    heartbeat_ms: int = 2_000
     max_poll_ms: int = 120_000
+    partial_s: float = 30.0
+    """How long a partition may be owned of some topics only, while they move one by one."""
+    release_s: float = 60.0
+    """How long a member of the same name may hold the slot, after its process died."""
     restore_wait_s: float = 20.0
     """How long a restore waits for the changelog's stable end: twice the transaction timeout."""
     sweep_rows: int = 64

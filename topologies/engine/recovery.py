@@ -20,6 +20,7 @@ from topologies.engine.crash import crash_point
 from topologies.engine.errors import StoreAhead, StoreCorrupt, Superseded, TornPartition, WorkerStopped
 from topologies.engine.limits import Limits
 from topologies.engine.store import FORMAT, Store, Stores, StoreTable
+from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
 from topologies.topics import JOURNAL, changelog
 
@@ -45,6 +46,8 @@ class Recovered:
     alias_offsets: tuple[int, ...]
     changelog_offsets: dict[str, int]
     """Next changelog offset by table."""
+    behind: bool = False
+    """Whether rows came from the changelog."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class RecoveryPlace:
     limits: Limits
     cluster_id: str
     stores: Stores
+    watchdog: Watchdog
     report: Callable[[int], None]
     """Told how many changelog records remain."""
 
@@ -87,9 +91,10 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
         _restore(place, consumer, opened, superseded)
         for recovered in opened:
             _check_journal(place, consumer, recovered)
+            if recovered.store.unclean or recovered.behind:
+                for table in recovered.tables.values():
+                    table.measure()
             recovered.store.write([], store_meta(place.cluster_id, recovered, place.cluster.seams.clock.micros()))
-            for table in recovered.tables.values():
-                table.measure()
     except BaseException:
         for recovered in opened:
             recovered.store.close()
@@ -107,6 +112,7 @@ def store_meta(cluster_id: str, state: Recovered, now: int) -> dict[str, Any]:
         "at": state.at,
         "offsets": state.offsets,
         "changelogs": state.changelog_offsets,
+        "sizes": {name: table.size for name, table in state.tables.items()},
         "written_at": now,
     }
 
@@ -120,7 +126,8 @@ def _committed(
     deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while True:
         try:
-            found = consumer.committed(wanted, timeout=place.limits.call_s)
+            with place.watchdog.guard("committed"):
+                found = consumer.committed(wanted, timeout=place.limits.call_s)
         except KafkaException as error:
             if place.cluster.seams.clock.monotonic() > deadline:
                 raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
@@ -157,7 +164,7 @@ def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: i
             f"partition {partition}: the store is at step {meta['step']}, Kafka only at {step}: the broker lost "
             f"committed data. Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
         )
-    return Recovered(
+    recovered = Recovered(
         partition,
         store,
         {spec.name: StoreTable(store, spec, place.limits.row_cache) for spec in place.plan.tables()},
@@ -167,6 +174,9 @@ def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: i
         (),
         dict(meta["changelogs"]) if meta else {},
     )
+    for name, table in recovered.tables.items():
+        table.size = meta["sizes"][name] if meta else 0
+    return recovered
 
 
 def _usable(place: RecoveryPlace, folder: Path) -> tuple[Store, dict[str, Any] | None]:
@@ -209,7 +219,8 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
     pending: dict[int, list[tuple[bytes, bytes | None]]] = {r.partition: [] for r in opened}
     deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while left:
-        messages = consumer.consume(CONSUME, 0.2)
+        with place.watchdog.guard("consume of changelogs"):
+            messages = consumer.consume(CONSUME, 0.2)
         if superseded():
             raise Superseded
         for message in messages:
@@ -269,6 +280,7 @@ def _tails(
                     f"{where[0]} [{where[1]}] starts at {have}: its head was deleted, the table can't be rebuilt"
                 )
         if have < ends[where]:
+            recovered.behind = True
             start.append(TopicPartition(*where, have or OFFSET_BEGINNING))
             target[where] = ends[where]
         else:
@@ -280,7 +292,10 @@ def _offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: fl
     """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
     wanted = {TopicPartition(*where): spec for where in wheres}
     futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
-    return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+    try:
+        return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
+    except (KafkaException, TimeoutError) as error:
+        raise WorkerStopped(f"the ends of the changelogs can't be read: {error}") from error
 
 
 def last_journal(place: RecoveryPlace, consumer: Consumer, partition: int) -> JournalRecord | None:
@@ -308,7 +323,8 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
     found = None
     deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while True:
-        message = consumer.poll(0.2)
+        with place.watchdog.guard("poll of the journal"):
+            message = consumer.poll(0.2)
         if message is not None and (error := message.error()) is None:
             found = message.value()
         elif message is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant

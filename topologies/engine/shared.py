@@ -9,6 +9,7 @@ from schemas import codec
 from schemas.events import Micros
 from streams.turn import AliasOwner, Received
 from topologies.engine.config import ClusterConfig
+from topologies.engine.watchdog import Watchdog
 from topologies.plan import SharedTable
 
 log = logging.getLogger(__name__)
@@ -18,8 +19,9 @@ POLL_RECORDS = 10_000
 class SharedReader:
     """Reads the shared table's topic; used by one thread at a time."""
 
-    def __init__(self, cluster: ClusterConfig, table: SharedTable, partitions: int) -> None:
+    def __init__(self, cluster: ClusterConfig, table: SharedTable, partitions: int, watchdog: Watchdog) -> None:
         self._table = table
+        self._watchdog = watchdog
         self._decode = codec.decoder(table.topic.subject)
         self.rows: dict[str, AliasOwner] = {}
         self.offsets = [0] * partitions
@@ -42,7 +44,8 @@ class SharedReader:
     def poll(self, wait_s: float = 0.0) -> None:
         """Folds what has arrived."""
         while True:
-            messages = self._consumer.consume(POLL_RECORDS, wait_s)
+            with self._watchdog.guard("consume of the shared table"):
+                messages = self._consumer.consume(POLL_RECORDS, wait_s)
             for message in messages:
                 self._take(message)
             if len(messages) < POLL_RECORDS:

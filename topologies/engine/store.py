@@ -4,9 +4,10 @@ A row is kept under `<table> NUL <key>` as a JSON array. `META` says which clust
 and up to which step, offsets and changelog offsets they stand; it rides in the last write batch.
 """
 
+import logging
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from streams.tables import TableSpec
 from topologies.engine.errors import StoreCorrupt, StoreFailed
 from topologies.engine.limits import Limits
 
+log = logging.getLogger(__name__)
 META = b"\x00meta"
-FORMAT = 1
+FORMAT = 2
 DAMAGE = ("Corruption", "No such file", "checksum mismatch")
 """What RocksDB says of files that are damaged or gone."""
 PIECE = 2_000
@@ -68,10 +70,14 @@ class Store:
 
     def __init__(self, folder: Path, options: Options) -> None:
         self.folder = folder
+        self._open = folder.with_name(f"{folder.name}.open")
+        self.unclean = self._open.exists()
+        """Whether its last life did not close it: every row is read once then, to find damage early."""
         if self._damage.exists():
             raise StoreCorrupt(f"the store {folder} was damaged in its last life")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            self._open.touch()
             self._db = Rdict(str(folder), options=options)
         except Exception as error:
             raise self._failed("opened", error) from error
@@ -112,19 +118,19 @@ class Store:
     def rows(self, start: bytes, prefix: bytes, most: int) -> Iterator[tuple[bytes, bytes]]:
         """At most `most` rows from `start` on whose keys begin with `prefix`, in key order."""
         try:
-            for number, (key, value) in enumerate(self._db.items(from_key=start, read_opt=ReadOptions())):
-                if number >= most or not key.startswith(prefix):
-                    return
-                yield key, value
+            found = self._db.iter(ReadOptions())
+            found.seek(start)
+            while most > 0 and found.valid() and (key := found.key()).startswith(prefix):
+                yield key, found.value()
+                most -= 1
+                found.next()
+            found.status()  # a damaged block ends an iterator as if there were no more rows
         except Exception as error:
             raise self._failed("read", error) from error
 
     def count(self, prefix: bytes) -> int:
-        """How many keys begin with `prefix`; walks them all."""
-        try:
-            return sum(1 for _ in takewhile(lambda key: key.startswith(prefix), self._db.keys(from_key=prefix)))
-        except Exception as error:
-            raise self._failed("read", error) from error
+        """How many keys begin with `prefix`; reads all their rows."""
+        return sum(1 for _ in self.rows(prefix, prefix, sys.maxsize))
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
         """Writes rows (None deletes) in pieces; `meta` goes with the last piece."""
@@ -145,8 +151,13 @@ class Store:
             raise self._failed("written", error) from error
 
     def close(self) -> None:
-        """Closes RocksDB; nothing is flushed that Kafka does not have."""
-        self._db.close()
+        """Closes RocksDB. An error here costs nothing, Kafka has every row, but the store counts as not closed."""
+        try:
+            self._db.close()
+        except Exception as error:  # noqa: BLE001  # whatever RocksDB says
+            log.warning("%s", self._failed("closed", error))
+        else:
+            self._open.unlink(missing_ok=True)
 
 
 def rocksdb_stores(limits: Limits) -> "Stores":

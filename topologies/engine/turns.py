@@ -115,6 +115,7 @@ class Turns:
             config.limits,
             cluster_id,
             (config.stores or rocksdb_stores)(config.limits),
+            self._watchdog,
             lambda remaining: self._observer.recovery(self.plan.role, remaining),
         )
         self._writing = Writing(config, self.plan, self._code_hash, cluster_id)
@@ -125,8 +126,8 @@ class Turns:
         identity = f"{cluster.prefix}headrace.{self.plan.role}.{self.slot.instance}"
         self._transactions = Transactions(cluster, identity, config.limits, self._watchdog)
         self._transactions.renew()
-        self._shared = SharedReader(cluster, self.plan.shared, self._partition_count)
-        self.group = Group(self.plan, cluster, self.slot.instance, config.limits, self._watchdog)
+        self._shared = SharedReader(cluster, self.plan.shared, self._partition_count, self._watchdog)
+        self.group = Group(self.plan, config, self.slot.instance, self._watchdog)
 
     async def leave(self) -> None:
         """Closes everything; a step that is not committed never happened."""
