@@ -27,6 +27,15 @@ TUNING = {
 }
 """Short queues in the client: credits must not wait there behind intents that were fetched before them."""
 
+FATAL = (
+    KafkaError._FATAL,  # noqa: SLF001  # public constants with an underscore
+    KafkaError._FENCED,  # noqa: SLF001
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.UNRELEASED_INSTANCE_ID,
+)
+FENCED = "fenced by other consumer"
+STILL_A_MEMBER = "still used by another member"
+
 
 class Group:
     """A static member of `<prefix>headrace.<role>` that consumes only from offsets it was told."""
@@ -133,10 +142,8 @@ class Group:
             return True
         code = error.code()
         where = f"{message.topic()} [{message.partition()}]"
-        if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED):  # noqa: SLF001  # a public constant
-            raise Fenced(f"another worker joined as {self.name} in this worker's slot: {error.str()}")
-        if code == KafkaError.UNRELEASED_INSTANCE_ID:
-            self._join_again(error)
+        if error.fatal() or code in FATAL:
+            self._survive(error)
             return False
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise NotAuthorised(f"{where or self.name}: {error.str()}; grant this worker the right to read it")
@@ -147,10 +154,21 @@ class Group:
             )
         if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise WorkerStopped(f"{error.str()}: the topic is gone; see `headrace topics create`")
-        if error.fatal():
-            raise WorkerStopped(f"the consumer can't go on: {error.str()}")
         log.warning("consumer: %s", error.str())
         return False
+
+    def _survive(self, error: KafkaError) -> None:
+        """A fatal error. The client wraps the broker's answer: only its text tells which one it was."""
+        reason = error.str()
+        if error.code() == KafkaError.UNRELEASED_INSTANCE_ID or STILL_A_MEMBER in reason:
+            self._join_again(error)
+        elif error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED) or FENCED in reason:  # noqa: SLF001  # a public constant
+            raise Fenced(
+                f"another worker took this worker's place {self._options['group.instance.id']} in the group: {reason}; "
+                "give each worker its own HEADRACE_INSTANCE"
+            )
+        else:
+            raise WorkerStopped(f"the consumer can't go on: {reason}")
 
     def metadata(self) -> Any:
         """The group's metadata as it is now, for a transaction's offsets.

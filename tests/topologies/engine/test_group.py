@@ -58,8 +58,8 @@ def places(*numbers, topics=TOPICS):
     return [TopicPartition(topic, number) for topic in topics for number in numbers]
 
 
-def trouble(code, *, fatal=False):
-    error = KafkaError(code, "says the broker", fatal, False, False)
+def trouble(code, text="says the broker"):
+    error = KafkaError(code, text, code == KafkaError._FATAL, False, False)
     return SimpleNamespace(error=lambda: error, topic=lambda: "t", partition=lambda: 0)
 
 
@@ -156,11 +156,12 @@ def test_an_assignment_that_changes_nothing_is_no_new_generation(join):
 def test_a_slot_that_the_broker_has_not_released_yet_is_asked_for_again(join):
     """KIP-848: after a kill the old life is a member for one more session."""
     group, clock, clients = join("consumer")
-    clients[0].messages.append(trouble(KafkaError.UNRELEASED_INSTANCE_ID, fatal=True))
+    refusal = "Broker: The instance ID is still used by another member in the consumer group"
+    clients[0].messages.append(trouble(KafkaError._FATAL, refusal))
     assert group.poll(0) == []
     assert len(clients) == 2
     clock.now += 61
-    clients[1].messages.append(trouble(KafkaError.UNRELEASED_INSTANCE_ID, fatal=True))
+    clients[1].messages.append(trouble(KafkaError._FATAL, refusal))
     with pytest.raises(Fenced, match="another worker"):
         group.poll(0)
 
@@ -169,6 +170,7 @@ def test_a_slot_that_the_broker_has_not_released_yet_is_asked_for_again(join):
     ("code", "stop"),
     [
         (KafkaError.FENCED_INSTANCE_ID, Fenced),
+        (KafkaError._FATAL, WorkerStopped),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, NotAuthorised),
         (KafkaError._AUTO_OFFSET_RESET, WorkerStopped),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, WorkerStopped),
@@ -179,6 +181,15 @@ def test_what_can_not_be_survived_stops_the_worker(joined, code, stop):
     group, client = joined
     client.messages.append(trouble(code))
     with pytest.raises(stop, match="says the broker"):
+        group.poll(0)
+
+
+def test_a_fenced_static_member_says_that_its_slot_is_taken(joined):
+    """The client reports it as a fatal error, with the broker's words."""
+    group, client = joined
+    words = "Broker: Static consumer fenced by other consumer with same group.instance.id"
+    client.messages.append(trouble(KafkaError._FATAL, words))
+    with pytest.raises(Fenced, match="HEADRACE_INSTANCE"):
         group.poll(0)
 
 
