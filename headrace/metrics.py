@@ -47,6 +47,7 @@ class Metrics:
     def _make_payments(self) -> None:
         self._payments = self._counter("payments_total", "Committed payment events", "status", "reason")
         self._letters = self._counter("dead_letters_total", "Committed dead letters", "agent", "code")
+        self._alerts = self._counter("alerts_total", "What needs a person's eye; the log has the sentence", "code")
 
     def _make_state(self) -> None:
         self._rows = self._gauge("table_rows", "Rows of a table on this worker, about", "table")
@@ -76,6 +77,10 @@ class Metrics:
     def dead_letter(self, agent: str, code: str) -> None:
         """A dead letter was committed."""
         self._letters.labels(agent, code).inc()
+
+    def alert(self, code: str) -> None:
+        """Something needs a person's eye."""
+        self._alerts.labels(code).inc()
 
     def agent_time(self, agent: str, seconds: float) -> None:
         """An agent decided a batch."""

@@ -7,13 +7,14 @@ in the TOML file. Any of them may end in `_FILE` and name a file that holds the 
 import os
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as PydanticSettingsError
@@ -21,6 +22,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from headrace.librdkafka import SECRET, VARIABLES, UnknownOption, checked, option_name
 from streams.rules import Rules, ScreeningRules, screening_rules
 from topologies.engine.config import ClusterConfig, EngineConfig
+from topologies.engine.limits import LIMITS, Limits
 
 PREFIX = "HEADRACE_"
 CONFIG_FILE = "headrace.toml"
@@ -37,18 +39,31 @@ class NoCluster(Exception):
     """Nobody said where Kafka is, and no local broker runs. Exit 3."""
 
 
+Span = Annotated[int, Field(gt=0, le=100 * 365 * 86_400)]
+"""Seconds, at most a century."""
+
+
 class RuleSettings(BaseModel):
     """`[rule]`, or HEADRACE_RULE__<NAME>: the spans of docs/rules.md, in seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key_window_s: Annotated[int, Field(gt=0)] | None = None
-    payment_kept_s: Annotated[int, Field(gt=0)] | None = None
-    max_intent_age_s: Annotated[int, Field(gt=0)] | None = None
-    duplicate_window_s: dict[str, Annotated[int, Field(gt=0)]] | None = None
-    review_deadline_s: Annotated[int, Field(gt=0)] | None = None
-    step_up_deadline_s: Annotated[int, Field(gt=0)] | None = None
+    key_window_s: Span | None = None
+    payment_kept_s: Span | None = None
+    max_intent_age_s: Span | None = None
+    duplicate_window_s: dict[str, Span] | None = None
+    review_deadline_s: Span | None = None
+    step_up_deadline_s: Span | None = None
     pan_guard: bool | None = None
+
+    @model_validator(mode="after")
+    def _answers_outlive_keys(self) -> Self:
+        """A bound key may ask for its answer, which the payment's row keeps (R21)."""
+        rules = self.rules(ScreeningRules())
+        if rules.payment_kept < rules.key_window:
+            kept, window = rules.payment_kept // SECOND, rules.key_window // SECOND
+            raise ValueError(f"payment_kept_s is {kept}, less than key_window_s, {window}; make it at least as long")
+        return self
 
     def rules(self, screening: ScreeningRules) -> Rules:
         """The rules: defaults where nothing is set."""
@@ -81,10 +96,27 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
     """Port of /metrics, /livez and /readyz; 0 takes a free one."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """The consumer group's protocol; `consumer` is KIP-848."""
     log_level: Annotated[str, Field(pattern=r"^(?i:debug|info|warning|error)$")] = "info"
     rule: RuleSettings = RuleSettings()
+    limit: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """The engine's limits by their names (topologies/engine/limits.py), where they are not the default."""
     kafka: dict[str, str] = Field(default_factory=dict)
     """librdkafka's options by their own names."""
+
+    @field_validator("limit")
+    @classmethod
+    def _known(cls, limit: dict[str, float]) -> dict[str, float]:
+        names = [field.name for field in fields(LIMITS)]
+        if unknown := sorted(set(limit) - set(names)):
+            near = get_close_matches(unknown[0], names, 1) or names
+            raise ValueError(f"{unknown[0]} is no limit; did you mean {near[0]}?")
+        return limit
+
+    def limits(self) -> Limits:
+        """The engine's limits."""
+        return replace(LIMITS, **{name: type(getattr(LIMITS, name))(value) for name, value in self.limit.items()})
 
     def cluster(self) -> ClusterConfig:
         """Where Kafka is: bootstrap.servers, else the local broker that runs.
@@ -107,6 +139,8 @@ class Settings(BaseSettings):
             web_port=self.port,
             rules=self.rules(),
             version=__version__,
+            group_protocol=self.group_protocol,
+            limits=self.limits(),
         )
 
     def rules(self) -> Rules:
@@ -297,7 +331,8 @@ def _told(error: ErrorDetails) -> str:
     """One of pydantic's findings as a sentence with the variable's name; never the value of an option."""
     path = [str(part) for part in error["loc"]]
     shown = "" if path[0] == "kafka" or isinstance(error["input"], dict) else f" is {str(error['input'])!r}"
-    return f"{PREFIX}{'__'.join(path).upper()}{shown}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    found = error["msg"].removeprefix("Value error, ")
+    return f"{PREFIX}{'__'.join(path).upper()}{shown}: {found[:1].lower()}{found[1:]}"
 
 
 def _local(home: Path) -> str:

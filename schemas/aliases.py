@@ -17,15 +17,20 @@ _BLANKS = str.maketrans("", "", " \t\u00a0")
 _PHONE_MARKS = str.maketrans("", "", "-.()/")
 
 
-@lru_cache(maxsize=65_536)
 def normal_alias(alias: str) -> str | None:
     """The normal form of `alias`, or None where it has none.
 
     MSISDN: E.164 with its plus sign; EMAIL, IBAN and HANDLE: lower case without blanks. An IBAN
     must pass its check digits (ISO 7064, mod 97-10).
     """
+    return remembered(alias) if len(alias) <= MOST_BYTES else None
+
+
+@lru_cache(maxsize=65_536)
+def remembered(alias: str) -> str | None:
+    """`normal_alias` for aliases of at most `MOST_BYTES` characters."""
     form, _, value = alias.translate(_BLANKS).partition(":")
-    if not (form + value).isascii() or len(alias) > MOST_BYTES:
+    if not (form + value).isascii():
         return None
     form = form.upper()
     value = _phone(value) if form == "MSISDN" else value.lower()

@@ -33,6 +33,12 @@ def holds_pan(text: str) -> bool:
     return grouped is not None and luhn(text.translate(_SEPARATORS))
 
 
+def handle_holds_pan(alias: str) -> bool:
+    """Whether the value of a HANDLE holds a PAN; a phone number or an IBAN may look like one by chance."""
+    form, _, value = alias.partition(":")
+    return form.strip().upper() not in {"MSISDN", "EMAIL", "IBAN"} and holds_pan(value.strip() or form)
+
+
 def masked(text: str) -> str:
     """`text` with every PAN in it cut to its last four digits: `****1111`."""
     return text if len(text) < _SHORTEST else _GROUPED.sub(_mask, text)

@@ -9,6 +9,8 @@ from hashlib import sha256
 
 _MASK = 0xFFFFFFFF
 _M = 0x5BD1E995
+_REMEMBERED = 255
+"""Characters of the longest key whose partition is remembered: strangers can't fill the memory with longer ones."""
 
 
 def murmur2(data: bytes) -> int:
@@ -27,10 +29,17 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=262_144)
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a topic with `partitions` partitions on which records with `key` stand."""
+    return remembered(key, partitions) if len(key) <= _REMEMBERED else _partition(key, partitions)
+
+
+def _partition(key: str, partitions: int) -> int:
     return (murmur2(key.encode()) & 0x7FFFFFFF) % partitions
+
+
+remembered = lru_cache(maxsize=262_144)(_partition)
+"""`partition_of` for keys of a bounded length."""
 
 
 def derive_id(*parts: str | int) -> str:

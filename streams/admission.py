@@ -10,14 +10,14 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from schemas.aliases import normal_alias
-from schemas.cards import holds_pan, masked
+from schemas.cards import handle_holds_pan, holds_pan, masked
 from schemas.events import AccountEvent, AliasAction, AliasClaim, Intent, Kind, Micros
 from schemas.keys import partition_of
 from schemas.money import MAX_MINOR, exponent
 from schemas.reasons import Reason
 from streams.rules import DAY, Rules
 from streams.tables import Table, TableSpec
-from streams.turn import Admitted, AliasOwner, Decided, Letter, Out, Received, Turn
+from streams.turn import Admitted, Alert, AliasOwner, Decided, Letter, Out, Received, Turn
 
 ALIAS_REST = DAY
 """R24, µs. A constant, no setting: every worker folds claims, and all must come to the same owner."""
@@ -75,7 +75,8 @@ def admit(batch: Sequence[Received], turn: Turn[AdmissionTables]) -> Decided:
         else:
             decided.letters.append(Letter(received, code, LETTERS[code].format(key="debtor")))
     turn.tables.idempotency.prefetch([key for _, key in keyed])
-    decided.handed_on = [_mark(received, key, turn) for received, key in keyed]
+    decided.handed_on = marked = [_mark(received, key, turn) for received, key in keyed]
+    decided.alerts = [_alert(m.received) for m in marked if m.intent.metadata is not m.received.value.metadata]
     return decided
 
 
@@ -119,13 +120,7 @@ def _unfit(received: Received, turn: Turn[AdmissionTables]) -> str | None:
         return "pan-refused"
     if intent.device_id and holds_pan(intent.device_id):
         return "pan-refused"
-    return "pan-refused" if intent.creditor_alias and _pan_handle(intent.creditor_alias) else None
-
-
-def _pan_handle(alias: str) -> bool:
-    """Whether a HANDLE holds a PAN; a phone number or an IBAN may look like one by chance."""
-    form, _, value = alias.partition(":")
-    return form.strip().upper() not in {"MSISDN", "EMAIL", "IBAN"} and holds_pan(value.strip() or form)
+    return "pan-refused" if intent.creditor_alias and handle_holds_pan(intent.creditor_alias) else None
 
 
 def _mark(received: Received, key: str, turn: Turn[AdmissionTables]) -> Admitted:
@@ -213,6 +208,11 @@ def _without_pans(intent: Intent) -> Intent:
     return intent if clean == metadata else intent._replace(metadata=clean)
 
 
+def _alert(received: Received) -> Alert:
+    where = f"{received.topic} partition {received.partition} offset {received.offset}"
+    return Alert("pan-masked", f"{where}: the metadata holds a card number; the topic keeps it, all we write has it masked")
+
+
 def owner_key(alias: str, partition: int) -> str:
     """The key of an alias's owner, in `Turn.aliases` and in the table `aliases`.
 
@@ -242,7 +242,7 @@ def _rule(owner: AliasOwner | None, received: Received) -> _Ruling:
     key = received.key
     if key is None or (key != wanted.alias.encode() and (alias is None or key != alias.encode())):
         return _Ruling("", "key-mismatch")
-    if _pan_handle(wanted.alias):
+    if handle_holds_pan(wanted.alias):
         return _Ruling("", "pan-refused")
     if not _fits(wanted.account):
         return _Ruling("", "bad-account")

@@ -12,6 +12,8 @@ from streams.turn import Admitted, Out, Received, Screened, Turn
 
 KEYS_MOST = 64
 """Keys that a payment's row keeps; those of later intents are kept as long as admission's (R21)."""
+TEXT_MOST = 255
+"""Characters of a text in an answer that a payment's row keeps: 64 of them must fit into one changelog record."""
 
 AnyTurn = Turn[Any]
 
@@ -91,7 +93,8 @@ def decline(screened: Screened, row: PaymentRow | None, reason: str, turn: AnyTu
         return Out(EVENTS, intent.debtor, event, turn.partition)
     row = _numbered(row, intent, event, turn)
     until = row.until
-    if len(row.keys) >= KEYS_MOST or (until is not None and until < turn.at + 2 * DAY):
+    ends_soon = until is not None and until < turn.at + turn.rules.key_window + DAY
+    if len(row.keys) >= KEYS_MOST or ends_soon or not _short(intent):
         _keep_apart(admitted, event, turn)
     else:
         row = row._replace(keys=[*row.keys, [admitted.key_digest, admitted.fingerprint, event]])
@@ -111,6 +114,11 @@ def conflict(screened: Screened, row: PaymentRow | None, turn: AnyTurn) -> Out:
 def _usable(intent: Intent) -> bool:
     """Whether the payment id is one under which a row may stand."""
     return 1 <= len(intent.payment_id.encode()) <= 255
+
+
+def _short(intent: Intent) -> bool:
+    """Whether all texts that a refused intent's answer repeats are as short as those of a good one."""
+    return max(len(intent.intent_id), len(intent.creditor), len(intent.currency)) <= TEXT_MOST
 
 
 def _keep_apart(admitted: Admitted, event: PaymentEvent, turn: AnyTurn) -> None:

@@ -33,6 +33,8 @@ SPANS = (MINUTE // BUCKET, HOUR // BUCKET, DAY // BUCKET)
 JOINED = (5 * MINUTE // BUCKET, HOUR // BUCKET)
 """To what older buckets are joined: those of the last hour, those before."""
 BUCKETS_MOST = 64
+SPENT_MOST = 10**15
+"""A bucket's sum grows no further: above every limit that a rule can have, and far below JSON's 64 bits."""
 VELOCITY = ("velocity-1m", "velocity-1h", "velocity-24h")
 SPEND = ("spend-1m", "spend-1h", "spend-24h")
 PAYEES_MOST = 256
@@ -277,7 +279,7 @@ def _counted(counted: Sequence[Any], bucket: int, amount_minor: int) -> Sequence
         return (bucket,), (1,), (amount_minor,)
     newest = numbers[-1]
     if newest == bucket:
-        return numbers, (*attempts[:-1], attempts[-1] + 1), (*sums[:-1], sums[-1] + amount_minor)
+        return numbers, (*attempts[:-1], attempts[-1] + 1), (*sums[:-1], min(sums[-1] + amount_minor, SPENT_MOST))
     oldest = max(bucket, newest) - SPANS[2]
     if newest < bucket and oldest < numbers[0] and len(numbers) < BUCKETS_MOST:
         return (*numbers, bucket), (*attempts, 1), (*sums, amount_minor)
@@ -285,7 +287,7 @@ def _counted(counted: Sequence[Any], bucket: int, amount_minor: int) -> Sequence
         return counted
     first, at = bisect_right(numbers, oldest), bisect_left(numbers, bucket)
     if at < len(numbers) and numbers[at] == bucket:
-        one, amount_minor, end = attempts[at] + 1, sums[at] + amount_minor, at + 1
+        one, amount_minor, end = attempts[at] + 1, min(sums[at] + amount_minor, SPENT_MOST), at + 1
     else:
         one, end = 1, at
     counted = (
@@ -308,7 +310,7 @@ def _joined(counted: Sequence[Any]) -> Sequence[Any]:
         # A joined bucket bears the number of its beginning, which must not fall behind.
         if numbers and numbers[-1] >= joined:
             attempts[-1] += some
-            sums[-1] += spent
+            sums[-1] = min(sums[-1] + spent, SPENT_MOST)
         else:
             numbers.append(joined)
             attempts.append(some)

@@ -47,7 +47,7 @@ from streams.books import (
 )
 from streams.limits import limit_key, uncount
 from streams.rules import DAY
-from streams.turn import Decided, Letter, Out, Received, Turn
+from streams.turn import Alert, Decided, Letter, Out, Received, Turn
 
 LedgerTurn = Turn[LedgerTables]
 _BUILT = (CreditAction.CREDIT, CreditAction.REPEAT)
@@ -114,7 +114,17 @@ def credit(batch: Sequence[Received], turn: LedgerTurn) -> Decided:
             _repeat(received, row, turn, decided)
         elif row is None:
             _decide(received, key, turn, decided.records)
+        else:
+            decided.alerts.append(_decided_before(received))
     return decided
+
+
+def _decided_before(received: Received) -> Alert:
+    return Alert(
+        "credit-decided-before",
+        f"{received.topic} partition {received.partition} offset {received.offset}: the credit of payment "
+        f"{received.value.payment_id} had been decided before and changed nothing; `headrace audit` tells what is wrong",
+    )
 
 
 def _not_built(received: Received, action: str) -> Letter:

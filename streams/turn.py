@@ -75,13 +75,23 @@ class Letter(NamedTuple):
     """What is wrong and the way out, in a sentence; never the payload itself."""
 
 
+class Alert(NamedTuple):
+    """What a person should look at. Nothing is refused for it."""
+
+    code: str
+    """Kebab-case: few values, a metric counts them."""
+    message: str
+    """Where and what, in a sentence; never the payload itself."""
+
+
 @dataclass(slots=True)
 class Decided:
-    """What a decision wants: a batch for the next agent, records for topics, dead letters."""
+    """What a decision wants: a batch for the next agent, records for topics, dead letters, alerts."""
 
     handed_on: list[Any] = field(default_factory=list)
     records: list[Out] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
     deadlines: int = 0
     """How many deadlines were carried out."""
 

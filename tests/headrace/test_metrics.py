@@ -33,6 +33,7 @@ def test_every_report_is_on_the_page():
     metrics.transaction("core", "committed")
     metrics.payment("DECLINED", "AM04", 3)
     metrics.dead_letter("admission", "bad-debtor")
+    metrics.alert("pan-masked")
     metrics.agent_time("ledger", 0.4)
     metrics.table_rows("accounts", 12)
     metrics.lag("payments.intents", 2, 17, 1.5)
@@ -45,6 +46,7 @@ def test_every_report_is_on_the_page():
     assert found["headrace_transactions_total", labels(role="core", outcome="committed")] == 1
     assert found["headrace_payments_total", labels(status="DECLINED", reason="AM04")] == 3
     assert found["headrace_dead_letters_total", labels(agent="admission", code="bad-debtor")] == 1
+    assert found["headrace_alerts_total", labels(code="pan-masked")] == 1
     assert found["headrace_agent_duration_seconds_count", labels(agent="ledger")] == 1
     assert found["headrace_table_rows", labels(table="accounts")] == 12
     assert found["headrace_lag_records", place] == 17

@@ -147,6 +147,17 @@ def test_rules_are_set_in_seconds(monkeypatch):
     assert found == replace(Rules(), **wanted)
 
 
+def test_spans_that_would_lose_answers_or_overflow_are_refused(monkeypatch):
+    """A key that outlives its payment's row would ask for an answer that nobody has (R21)."""
+    monkeypatch.setenv("HEADRACE_RULE__PAYMENT_KEPT_S", "60")
+    told = "HEADRACE_RULE: payment_kept_s is 60, less than key_window_s, 86400; make it at least as long"
+    assert refused() == told
+    monkeypatch.setenv("HEADRACE_RULE__KEY_WINDOW_S", "60")
+    assert load().rules().payment_kept == 60 * SECOND
+    monkeypatch.setenv("HEADRACE_RULE__PAYMENT_KEPT_S", "9999999999999")
+    assert "HEADRACE_RULE__PAYMENT_KEPT_S is '9999999999999': input should be less than or equal to" in refused()
+
+
 def test_screening_takes_the_file_that_is_named(monkeypatch):
     """HEADRACE_SCREENING chooses the thresholds; the default is the file in the package."""
     assert load().rules() == Rules()

@@ -29,6 +29,7 @@ class World:
         self.log: dict[tuple[str, int], list[Received]] = defaultdict(list)
         self.read: dict[tuple[str, int], int] = defaultdict(int)
         self.letters: list[Any] = []
+        self.alerts: list[Any] = []
         self.verdicts: dict[str, tuple[Any, ...]] = {}
         self.tables = [_tables(ledger.LedgerTables, ledger.TABLES) for _ in range(partitions)]
         self.admitted = [_tables(admission.AdmissionTables, admission.TABLES) for _ in range(partitions)]
@@ -74,6 +75,7 @@ class World:
             done.append(self._decide(topic, batch, turn))
         for decided in done:
             self.letters += decided.letters
+            self.alerts += decided.alerts
             for out in decided.records:
                 self._append(*out)
             self.order += [out.value for out in decided.records if out.topic == "ledger.postings"]
@@ -94,6 +96,7 @@ class World:
             batch, Turn(self.at, turn.partition, self.partitions, self.admitted[turn.partition], {}, self.rules)
         )
         self.letters += decided.letters
+        self.alerts += decided.alerts
         return ledger.debit([self._screened(admitted) for admitted in decided.handed_on], turn)
 
     def _screened(self, admitted: Any) -> Screened:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import aliases
 from schemas.aliases import normal_alias
 
 
@@ -34,6 +35,13 @@ def test_every_spelling_has_one_normal_form(spelt: str, normal: str) -> None:
 def test_what_is_no_alias_has_no_normal_form(alias: str) -> None:
     """A wrong form, a wrong check digit, too long, or not ASCII: None."""
     assert normal_alias(alias) is None
+
+
+def test_aliases_that_are_too_long_are_not_remembered() -> None:
+    """A stranger who sends ever new aliases of 8 KiB can't fill the memory."""
+    before = aliases.remembered.cache_info()
+    assert normal_alias("HANDLE:" + "x" * 8192) is None
+    assert aliases.remembered.cache_info() == before
 
 
 @given(st.sampled_from(("MSISDN", "EMAIL", "IBAN", "HANDLE", "x")), st.text(max_size=40))

@@ -36,11 +36,21 @@ def test_a_partition_is_the_positive_hash_modulo_their_number(text: str, signed:
 @given(key=st.text(max_size=40), partitions=st.integers(1, 64))
 def test_every_key_has_one_partition(key: str, partitions: int) -> None:
     """In range, and the same each time."""
-    keys.partition_of.cache_clear()
+    keys.remembered.cache_clear()
     first = keys.partition_of(key, partitions)
-    keys.partition_of.cache_clear()
+    keys.remembered.cache_clear()
     assert 0 <= first < partitions
     assert keys.partition_of(key, partitions) == first
+
+
+def test_keys_too_long_for_an_id_are_not_remembered() -> None:
+    """A stranger who sends ever new keys of 8 KiB can't fill the memory, and still hears the right partition."""
+    long = "x" * 8192
+    before = keys.remembered.cache_info()
+    assert keys.partition_of(long, 4) == (keys.murmur2(long.encode()) & 0x7FFFFFFF) % 4
+    assert keys.remembered.cache_info() == before
+    keys.partition_of("x" * 255, 4)
+    assert sum(keys.remembered.cache_info()[:2]) == sum(before[:2]) + 1
 
 
 PARTS = st.lists(st.text(alphabet="ab:1€0", max_size=4), max_size=4)

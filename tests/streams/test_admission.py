@@ -213,6 +213,9 @@ def test_a_card_number_in_metadata_is_masked_in_what_is_handed_on() -> None:
         "order": "4111111111111112",
     }
     assert one.received.value.metadata == metadata
+    decided = admit([received(an_intent(metadata=metadata)), received(an_intent(metadata={"note": "ok"}))], turn_with())
+    assert [alert.code for alert in decided.alerts] == ["pan-masked"]
+    assert PAN not in decided.alerts[0].message
 
 
 def test_the_same_intent_again_is_a_repeat_and_another_body_a_conflict() -> None:

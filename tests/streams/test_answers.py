@@ -1,11 +1,12 @@
 """Answers: repeats, conflicts, and how long keys are kept."""
 
+import orjson
 import pytest
 from builders import an_intent
 from world import a_review, a_world, decide, pay
 
 from schemas.events import Kind, PaymentState, RiskDecision
-from streams.rules import DAY, HOUR
+from streams.rules import DAY, HOUR, Rules
 
 REPEATS = (
     ("completed", {}, "COMPLETED", RiskDecision.APPROVE),
@@ -100,6 +101,32 @@ def test_many_declined_intents_of_one_payment_keep_its_row_small():
     world.send(*(t._replace(intent_id=f"again-{t.intent_id}") for t in tries)).run()
     pairs = {(e.intent_id, e.repeat_intent_id) for e in world.events if e.repeat_intent_id}
     assert pairs == {(f"i{n}", f"again-i{n}") for n in range(200)}
+
+
+def test_intents_with_long_texts_can_not_blow_up_a_payments_row():
+    """A row is one record of the changelog, which Kafka bounds; each such intent still gets its answer again (R21)."""
+    world = a_world()
+    long = "\0" * 8000
+    tries = [
+        an_intent(idempotency_key=f"k{n}", intent_id=f"{n}{long}", creditor=long, currency=long) for n in range(64)
+    ]
+    world.send(*tries).run()
+    (row,) = [row for t in world.tables for key, row in t.payments.rows.items() if key.endswith("pay-1")]
+    assert len(orjson.dumps(row, default=tuple)) < 200_000
+    world.send(*(t._replace(intent_id=f"again-{n}") for n, t in enumerate(tries))).run()
+    pairs = [(e.intent_id, e.repeat_intent_id) for e in world.events if e.repeat_intent_id]
+    assert sorted(pairs) == sorted((t.intent_id, f"again-{n}") for n, t in enumerate(tries))
+
+
+def test_a_longer_key_window_outlives_the_row_of_a_payment_in_transit():
+    """R21: what is declined while a row has fewer days left than keys are bound for is kept beside it."""
+    world = pay(a_world(Rules(key_window=30 * DAY)), "pay-1")
+    world.at += 80 * DAY
+    pay(world, "pay-1", idempotency_key="late", intent_id="late")
+    world.at += 15 * DAY
+    pay(world, "pay-1", idempotency_key="late", intent_id="again")
+    first, again = [e for e in world.events if e.intent_id == "late"]
+    assert (first.reason, again.event_id, again.repeat_intent_id) == ("DU03", first.event_id, "again")
 
 
 def test_the_state_of_a_declined_intent_is_the_living_payments():

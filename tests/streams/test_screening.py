@@ -18,6 +18,7 @@ from streams.screening import (
     DEVICES_MOST,
     PAYEES_MOST,
     SPANS,
+    SPENT_MOST,
     TABLES,
     ScreeningTables,
     distance_km,
@@ -42,6 +43,21 @@ def test_velocity_fires_at_its_count_within_its_window(name: str, place: int) ->
     assert name in bench.pay(start + 5).risk_reasons
     assert name in bench.pay(start + span - 1).risk_reasons
     assert name not in bench.pay(start + 2 * span).risk_reasons
+
+
+def test_a_sum_stays_within_64_bits_whatever_is_asked_for() -> None:
+    """A row is kept as JSON; the sum is far above every limit by then, so no verdict changes."""
+    bench = Bench(velocity_1m=0, velocity_1h=0, velocity_24h=0)
+    bench.tables = ScreeningTables(JsonTable())
+    bench.pay(amount_minor=1)
+    profile = bench.tables.profiles.get("alice")
+    full = [*profile.flows[0][:6], [SPENT_MOST - 1]]
+    bench.tables.profiles.put("alice", profile._replace(flows=[full]))
+    most = 10**15 - 1
+    for after in (0, 5 * SECOND, 1, 20 * MINUTE, 2, 3 * HOUR):
+        one = bench.pay(after, at=4 * HOUR, amount_minor=most)
+    assert "spend-24h" in one.risk_reasons
+    assert max(bench.tables.profiles.get("alice").flows[0][6]) == SPENT_MOST
 
 
 @pytest.mark.parametrize(("name", "place"), [("spend-1m", 0), ("spend-1h", 1), ("spend-24h", 2)])

@@ -105,6 +105,7 @@ def test_a_credit_or_a_return_that_comes_twice_changes_nothing():
         for record in [r for p in range(4) for r in world.log[topic, p]]:
             feed(world, topic, record.key.decode(), record.value)
     assert (world.purses(), len(world.events), world.letters) == (books, events, [])
+    assert {alert.code for alert in world.alerts} == {"credit-decided-before"}
 
 
 def test_what_no_rule_knows_becomes_a_dead_letter():

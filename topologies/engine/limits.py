@@ -43,6 +43,9 @@ class Limits:
     """Below this the worker pauses its input."""
     unknown_bad_in_a_row: int = 100
     """Records that fail for an unknown reason, one after another, before a partition's worker stops."""
+    unknown_bad: int = 200
+    """As many of `unknown_bad_of` records in any order stop it, too."""
+    unknown_bad_of: int = 1_000
     stop_s: float = 20.0
     """A graceful stop: the step under way, then store, consumer, producer."""
 

@@ -21,6 +21,9 @@ class Observer(Protocol):
     def dead_letter(self, agent: str, code: str) -> None:
         """A dead letter was committed."""
 
+    def alert(self, code: str) -> None:
+        """A step was committed in which something needs a person's eye."""
+
     def agent_time(self, agent: str, seconds: float) -> None:
         """An agent decided a batch."""
 

@@ -41,6 +41,9 @@ class Partition:
         self._limits = limits
         self._clock = clock
         self._poison = Poison()
+        self._settled = 0
+        self._condemned: deque[int] = deque()
+        """How many records were settled before each of the last condemned ones."""
         self._sweeping = deque(spec for spec in place.plan.tables() if spec.expires is not None)
         self._swept = ""
 
@@ -113,12 +116,20 @@ class Partition:
         if poison.failures < ONCE_MORE:
             return
         poison.in_a_row += 1
-        if poison.in_a_row > self._limits.unknown_bad_in_a_row:
-            raise WorkerStopped(
-                f"partition {self.number}: {poison.in_a_row} records in a row can't be processed ({error!r}): this "
-                "looks like a bad deployment, not like bad records"
-            ) from error
+        self._break_if_hopeless(error)
         poison.traced = "".join(traceback.format_exception(error))
+
+    def _break_if_hopeless(self, error: Exception) -> None:
+        """A bad deployment must not empty a topic into the dead letters."""
+        limits, recent = self._limits, self._condemned
+        recent.append(self._settled)
+        while recent[0] < self._settled - limits.unknown_bad_of:
+            recent.popleft()
+        if self._poison.in_a_row > limits.unknown_bad_in_a_row or len(recent) > limits.unknown_bad:
+            raise WorkerStopped(
+                f"partition {self.number}: {len(recent)} of the last {limits.unknown_bad_of} records can't be processed "
+                f"({error!r}): this looks like a bad deployment, not like bad records"
+            ) from error
 
     def sweep(self, at: int) -> None:
         """Deletes a few rows that mean nothing any more, in the step that is about to be committed.
@@ -157,6 +168,7 @@ class Partition:
     def settle(self, step: PartitionStep) -> None:
         """The step's transaction is committed: its records are decided for good."""
         self.inbox.settle(step.taken)
+        self._settled += records_of(step.taken)
         self.tables.keep()
         self.state.offsets = self.inbox.next
         self.state.step += 1

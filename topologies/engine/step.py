@@ -13,7 +13,7 @@ from schemas.events import JournalInput, JournalLetter, JournalOutput, JournalRe
 from schemas.keys import partition_of
 from streams.rules import Rules
 from streams.tables import TableSpec
-from streams.turn import AliasOwner, Decided, Letter, Out, Received, Turn
+from streams.turn import Alert, AliasOwner, Decided, Letter, Out, Received, Turn
 from topologies.engine.overlay import Base, Overlay
 from topologies.plan import Agent, Decision, Plan
 from topologies.topics import Topic, dead_letters
@@ -130,6 +130,7 @@ class PartitionStep:
         self._aliases = aliases
         self.records: list[Out] = []
         self.parcels: list[Parcel] = []
+        self.alerts: list[Alert] = []
         self.deadlines = 0
 
     def turn(self, agent: Agent) -> Turn[Any]:
@@ -175,6 +176,7 @@ class PartitionStep:
     def collect(self, agent: Agent, decided: Decided) -> None:
         """Keeps what an agent decided."""
         self.records += decided.records
+        self.alerts += decided.alerts
         self.deadlines += decided.deadlines
         for letter in decided.letters:
             self.parcels.append(self._parcel(agent, letter))

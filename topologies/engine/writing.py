@@ -1,5 +1,6 @@
 """What a step's transaction writes, and what its commit changes here."""
 
+import logging
 from collections import Counter
 
 from confluent_kafka import TopicPartition
@@ -16,7 +17,11 @@ from topologies.engine.recovery import store_meta
 from topologies.engine.store import row_key
 from topologies.engine.transactions import Contents
 from topologies.plan import Plan
-from topologies.topics import EVENTS, JOURNAL, SETTINGS, changelog, dead_letters
+from topologies.topics import CREDITS, EVENTS, JOURNAL, REVERSALS, SETTINGS, changelog, dead_letters
+
+log = logging.getLogger(__name__)
+MONEY_IN_TRANSIT = (CREDITS, REVERSALS)
+LOST = "transit-dead-letter"
 
 
 class Writing:
@@ -88,8 +93,15 @@ class Writing:
 
     def _tell(self, item: Planned, observer: Observer) -> None:
         observer.records(self._role, records_of(item.step.taken))
+        for alert in item.step.alerts:
+            log.error("alert %s: %s", alert.code, alert.message)
+            observer.alert(alert.code)
         for parcel in item.step.parcels:
             observer.dead_letter(parcel.agent, parcel.code)
+            if parcel.topic in MONEY_IN_TRANSIT:
+                where = f"{parcel.topic.name} partition {parcel.partition} offset {parcel.raw.offset}"
+                log.error("alert %s: %s became a dead letter (%s): its money stands in transit", LOST, where, parcel.code)
+                observer.alert(LOST)
         events: Counter[tuple[str, str]] = Counter()
         for out in item.step.records:
             if out.topic == EVENTS.name:

@@ -79,6 +79,14 @@ def test_a_bad_deployment_does_not_empty_a_topic_into_the_dead_letters():
     assert partition.inbox.next[topics.INTENTS.name] == 5
 
 
+def test_too_many_bad_records_among_good_ones_stop_the_worker():
+    """A fifth of the last records, in any order; fewer do not."""
+    limits = Limits(unknown_bad=4, unknown_bad_of=20)
+    with pytest.raises(WorkerStopped, match="5 of the last 20 records"):
+        drive(partition_with(60, limits), set(range(0, 60, 4)))
+    assert len(drive(partition_with(60, limits), set(range(0, 60, 6)))[1]) == 10
+
+
 def test_a_deadline_that_raises_stops_the_worker():
     """There is no record to blame."""
     partition = partition_with(0)

@@ -5,8 +5,9 @@ from typing import ClassVar
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from topologies.engine import transactions
 from topologies.engine.config import ClusterConfig
-from topologies.engine.errors import Fenced, NotAuthorised
+from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
 from topologies.engine.limits import Limits
 from topologies.engine.seams import Seams
 from topologies.engine.transactions import Contents, Outcome, Transactions
@@ -49,7 +50,7 @@ class Client:
 
     def produce_batch(self, _topic, batch, partition):
         self._call("produce_batch")
-        return len(batch)
+        return len(batch) - self.script.pop("short", 0)
 
     def send_offsets_to_transaction(self, offsets, _metadata, _timeout):
         assert offsets
@@ -138,6 +139,34 @@ def test_an_abortable_error_before_the_commit_aborts(run, call):
 def test_any_other_error_before_the_commit_is_unknown(run, call, error):
     """What can't be named is not guessed at."""
     assert run({call: [error]})[0] == [Outcome.UNKNOWN]
+
+
+def test_a_batch_that_was_taken_in_part_is_aborted(run):
+    """A full queue refuses single records and raises nothing."""
+    outcomes, calls = run({"short": 1}, times=2)
+    assert outcomes == [Outcome.ABORTED, Outcome.COMMITTED]
+    assert calls.count("abort_transaction") == 1
+
+
+def test_a_membership_that_ended_aborts_the_step():
+    """What the group's metadata says is asked for at the end of every transaction."""
+    Client.script, Client.calls = {}, []
+    subject = Transactions(ClusterConfig("localhost:1", seams=Seams(producer=Client)), "id", Limits(), Watchdog(60))
+
+    def ended():
+        raise KafkaException(ABORTABLE)
+
+    contents = Contents({("t", 0): [(b"k", b"v")]}, offsets=[TopicPartition("in", 0, 1, "1")])
+    assert subject.run(contents, ended) is Outcome.ABORTED
+    assert "send_offsets_to_transaction" not in Client.calls
+    assert "abort_transaction" in Client.calls
+
+
+def test_a_client_that_loses_committed_messages_is_refused(monkeypatch):
+    """Librdkafka before 2.15."""
+    monkeypatch.setattr(transactions, "libversion", lambda: ("1.9.2", 0x010902FF))
+    with pytest.raises(WorkerStopped, match=r"librdkafka 1\.9\.2"):
+        Transactions(ClusterConfig("localhost:1"), "id", Limits(), Watchdog(60))
 
 
 def test_an_abort_that_fails_is_unknown(run):
