@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -65,6 +65,11 @@ class RecoveryPlace:
     """Told how many changelog records remain."""
 
 
+class _Clients(NamedTuple):
+    consumer: Consumer
+    admin: AdminClient
+
+
 def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
     """Brings partitions to Kafka's committed step. Runs beside the polling thread.
 
@@ -80,17 +85,23 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
                 "fetch.queue.backoff.ms": 10,
+                "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 32_768,
             }
         )
     )
+    clients = _Clients(consumer, place.cluster.seams.admin(place.cluster.client()))
     opened: list[Recovered] = []
     try:
+        with place.watchdog.guard("list_topics"):
+            consumer.list_topics(
+                timeout=place.limits.call_s
+            )  # or each topic's first read waits a second for its leader
         commits = _committed(place, consumer, partitions)
         opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
-        _restore(place, consumer, opened, superseded)
+        _restore(place, clients, opened, superseded)
         for recovered in opened:
-            _check_journal(place, consumer, recovered)
+            _check_journal(place, clients, recovered)
             if recovered.store.unclean or recovered.behind:
                 for table in recovered.tables.values():
                     table.measure()
@@ -207,9 +218,10 @@ def _distrust(place: RecoveryPlace, meta: dict[str, Any]) -> str | None:
     return None
 
 
-def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], superseded: Callable[[], bool]) -> None:
+def _restore(place: RecoveryPlace, clients: _Clients, opened: list[Recovered], superseded: Callable[[], bool]) -> None:
     """Replays the changelogs' tails up to the end that Kafka had after the offsets were stable."""
-    by_where, start, target = _tails(place, opened)
+    by_where, start, target = _tails(place, clients.admin, opened)
+    consumer = clients.consumer
     if not start:
         return
     consumer.assign(start)
@@ -220,7 +232,7 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
     deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
     while left:
         with place.watchdog.guard("consume of changelogs"):
-            messages = consumer.consume(CONSUME, 0.2)
+            messages = consumer.consume(1, 0.2) + consumer.consume(CONSUME, 0)
         if superseded():
             raise Superseded
         for message in messages:
@@ -256,9 +268,8 @@ def _restore(place: RecoveryPlace, consumer: Consumer, opened: list[Recovered], 
 
 
 def _tails(
-    place: RecoveryPlace, opened: list[Recovered]
+    place: RecoveryPlace, admin: AdminClient, opened: list[Recovered]
 ) -> tuple[dict[Any, tuple[Recovered, TableSpec]], list[TopicPartition], dict[Any, int]]:
-    admin = place.cluster.seams.admin(place.cluster.client())
     by_where = {
         (place.cluster.prefix + changelog(spec.name).name, recovered.partition): (recovered, spec)
         for recovered in opened
@@ -298,16 +309,15 @@ def _offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: fl
         raise WorkerStopped(f"the ends of the changelogs can't be read: {error}") from error
 
 
-def last_journal(place: RecoveryPlace, consumer: Consumer, partition: int) -> JournalRecord | None:
+def _last_journal(place: RecoveryPlace, clients: _Clients, partition: int) -> JournalRecord | None:
     """The last committed journal record of a partition, or None where there is none yet."""
     where = (place.cluster.prefix + JOURNAL.name, partition)
-    admin = place.cluster.seams.admin(place.cluster.client())
-    low = _offsets(admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
-    high = _offsets(admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
+    low = _offsets(clients.admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
+    high = _offsets(clients.admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
     span = 16
     while high > low:
         start = max(low, high - span)
-        found = _last_value(place, consumer, TopicPartition(*where, start), high)
+        found = _last_value(place, clients.consumer, TopicPartition(*where, start), high)
         if found is not None:
             record: JournalRecord = codec.decoder(JOURNAL.subject)(found)
             return record
@@ -335,8 +345,8 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
             raise WorkerStopped(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
 
 
-def _check_journal(place: RecoveryPlace, consumer: Consumer, recovered: Recovered) -> None:
-    last = last_journal(place, consumer, recovered.partition)
+def _check_journal(place: RecoveryPlace, clients: _Clients, recovered: Recovered) -> None:
+    last = _last_journal(place, clients, recovered.partition)
     step = last.step if last else 0
     if step != recovered.step:
         raise TornPartition(

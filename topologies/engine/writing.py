@@ -100,7 +100,9 @@ class Writing:
             observer.dead_letter(parcel.agent, parcel.code)
             if parcel.topic in MONEY_IN_TRANSIT:
                 where = f"{parcel.topic.name} partition {parcel.partition} offset {parcel.raw.offset}"
-                log.error("alert %s: %s became a dead letter (%s): its money stands in transit", LOST, where, parcel.code)
+                log.error(
+                    "alert %s: %s became a dead letter (%s): its money stands in transit", LOST, where, parcel.code
+                )
                 observer.alert(LOST)
         events: Counter[tuple[str, str]] = Counter()
         for out in item.step.records:
