@@ -58,6 +58,10 @@ class Inbox:
             left -= len(found[-1].raws)
         return found
 
+    def take_alone(self, name: str, ends: Mapping[str, int]) -> list[Taken]:
+        """The first record of topic `name`, and none of the others."""
+        return [self._taken(topic, int(topic.name == name), ends) for topic in self._plan.inputs]
+
     def _taken(self, topic: Topic, room: int, ends: Mapping[str, int]) -> Taken:
         queue = self._queues[topic.name]
         raws = list(islice(queue, room))

@@ -25,6 +25,8 @@ class Poison:
 
     room: int | None = None
     left: int = 0
+    suspect: tuple[str, int] | None = None
+    """Topic and offset of the record that failed alone last."""
     failures: int = 0
     traced: str | None = None
     in_a_row: int = 0
@@ -73,8 +75,11 @@ class Partition:
 
     def _letter_step(self, aliases: Mapping[str, AliasOwner], at: Micros, ends: Mapping[str, int]) -> PartitionStep:
         """The condemned record's own step: a dead letter and its offset, nothing else."""
-        taken = self.inbox.take(1, ends)
+        assert self._poison.suspect is not None, "only a record that failed alone is condemned"
+        topic, offset = self._poison.suspect
+        taken = self.inbox.take_alone(topic, ends)
         culprit = next(t for t in taken if t.raws)
+        assert culprit.raws[0].offset == offset, "the condemned record is the first of its topic"
         step = PartitionStep(self.place, self.tables, aliases, at, taken)
         agent = self.place.plan.reader_of(culprit.topic).name
         trace = self._poison.traced
@@ -96,7 +101,7 @@ class Partition:
         """Whether the next step is a dead letter's own."""
         return self._poison.traced is not None
 
-    def failed(self, step: PartitionStep, error: Exception) -> None:
+    def failed(self, step: PartitionStep, error: Exception, *, in_deadline: bool = False) -> None:
         """The step raised: take half as many next time; a record that fails alone twice is condemned.
 
         Raises WorkerStopped where no record can be blamed, or where too many records in a row are bad.
@@ -104,7 +109,7 @@ class Partition:
         self.tables.drop()
         count = sum(len(taken.raws) for taken in step.taken)
         poison = self._poison
-        if count == 0:
+        if in_deadline or count == 0:
             raise WorkerStopped(f"partition {self.number}: a deadline can't be carried out: {error!r}") from error
         if count > 1:
             if poison.room is None:
@@ -112,7 +117,9 @@ class Partition:
             poison.room, poison.failures = count // 2, 0
             return
         poison.room, poison.left = 1, max(poison.left, 1)
-        poison.failures += 1
+        alone = next((taken.topic.name, taken.raws[0].offset) for taken in step.taken if taken.raws)
+        poison.failures = poison.failures + 1 if alone == poison.suspect else 1
+        poison.suspect = alone
         if poison.failures < ONCE_MORE:
             return
         poison.in_a_row += 1

@@ -98,10 +98,16 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
                 timeout=place.limits.call_s
             )  # or each topic's first read waits a second for its leader
         commits = _committed(place, consumer, partitions)
-        opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
-        _restore(place, clients, opened, superseded)
+        try:
+            opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
+            _restore(place, clients, opened, superseded)
+            for recovered in opened:
+                _check_journal(place, clients, recovered)
+        except (StoreAhead, TornPartition) as error:
+            if _committed(place, consumer, partitions) != commits:
+                raise Superseded from error  # this worker slept, and another one has gone on
+            raise
         for recovered in opened:
-            _check_journal(place, clients, recovered)
             if recovered.store.unclean or recovered.behind:
                 for table in recovered.tables.values():
                     table.measure()

@@ -167,16 +167,15 @@ class Transactions:
     def _failed(self, producer: Producer, error: Exception) -> Outcome:
         reason = error.args[0] if error.args else error
         log.warning("transaction of %s failed: %s", self.identity, reason)
+        self._trouble = True  # a request that is still under way must not land in the next transaction: new epoch first
         if isinstance(error, KafkaException):
             self._stop_if_hopeless(error.args[0], "transaction")
             if not error.args[0].txn_requires_abort():
-                self._trouble = True
                 return Outcome.UNKNOWN
         try:
             self._retry(lambda: producer.abort_transaction(self._limits.call_s), "abort_transaction")
         except KafkaException as failed:
             self._stop_if_hopeless(failed.args[0], "abort_transaction")
-            self._trouble = True
             return Outcome.UNKNOWN
         return Outcome.ABORTED
 

@@ -228,7 +228,11 @@ class Turns:
             self._observer.forget_lag()
             self._recover(group.assigned)
         elif self._recovering is not None and self._recovering.done():
-            for recovered in self._take_recovered(wanted=True):
+            found = self._take_recovered(wanted=True)
+            if not found:  # superseded, and the group has not said by whom yet
+                self._recover(group.assigned)
+                return
+            for recovered in found:
                 place = Place(
                     self.plan,
                     recovered.partition,
@@ -293,19 +297,18 @@ class Turns:
         for partition, step in steps:
             if partition.condemned:
                 continue
-            try:
-                for work in step.works():
+            for work in step.works():
+                try:
                     await self._carrier.decide(work)
-            except SURROUNDINGS:
-                raise
-            except Exception as error:  # noqa: BLE001  # an agent raised: find the record
-                log.warning(
-                    "partition %s: a step of %s records failed: %r", partition.number, records_of(step.taken), error
-                )
-                for other, _step in steps:
-                    other.tables.drop()
-                partition.failed(step, error)
-                return False
+                except SURROUNDINGS:
+                    raise
+                except Exception as error:  # noqa: BLE001  # an agent raised: find the record
+                    count = records_of(step.taken)
+                    log.warning("partition %s: a step of %s records failed: %r", partition.number, count, error)
+                    for other, _step in steps:
+                        other.tables.drop()
+                    partition.failed(step, error, in_deadline=not work.batch)
+                    return False
         return True
 
     # -- commit ----------------------------------------------------------------------------------

@@ -79,6 +79,28 @@ def test_a_bad_deployment_does_not_empty_a_topic_into_the_dead_letters():
     assert partition.inbox.next[topics.INTENTS.name] == 5
 
 
+def test_a_record_is_condemned_for_its_own_failures_only():
+    """Money that comes in while a bad intent is tried again goes first, and is not taken for it."""
+    partition = partition_with(1)
+    for _ in range(2):
+        partition.failed(partition.next_step({}, {}, 100), ValueError("poison"))
+    partition.inbox.add(topics.CREDITS.name, Raw(0, 0, b"k", b"money", lambda: None))
+    step = partition.next_step({}, {}, 100)
+    assert [parcel.topic for parcel in step.parcels] == [topics.INTENTS]
+    assert offsets_of(step) == [0]
+    partition.settle(step)
+    assert [taken.topic for taken in partition.next_step({}, {}, 100).taken if taken.raws] == [topics.CREDITS]
+
+
+def test_two_records_that_fail_once_each_are_no_dead_letters():
+    """Twice alone means the same record twice."""
+    partition = partition_with(1)
+    partition.failed(partition.next_step({}, {}, 100), ValueError("busy"))
+    partition.inbox.add(topics.CREDITS.name, Raw(0, 0, b"k", b"money", lambda: None))
+    partition.failed(partition.next_step({}, {}, 100), ValueError("busy"))
+    assert not partition.condemned
+
+
 def test_too_many_bad_records_among_good_ones_stop_the_worker():
     """A fifth of the last records, in any order; fewer do not."""
     limits = Limits(unknown_bad=4, unknown_bad_of=20)
@@ -89,6 +111,10 @@ def test_too_many_bad_records_among_good_ones_stop_the_worker():
 
 def test_a_deadline_that_raises_stops_the_worker():
     """There is no record to blame."""
+    partition = partition_with(3)
+    step = partition.next_step({}, {}, 100)
+    with pytest.raises(WorkerStopped, match="deadline"):
+        partition.failed(step, ValueError("no such hold"), in_deadline=True)
     partition = partition_with(0)
     step = SimpleNamespace(taken=[])
     with pytest.raises(WorkerStopped, match="deadline"):
