@@ -153,14 +153,12 @@ class Transactions:
     def _commit(self, producer: Producer) -> Outcome:
         crash_point("during_commit")
         try:
-            calls = self._retry(lambda: producer.commit_transaction(self._limits.call_s), "commit_transaction")
+            self._retry(lambda: producer.commit_transaction(self._limits.call_s), "commit_transaction")
         except KafkaException as error:
             self._stop_if_hopeless(error.args[0], "commit_transaction")
             log.warning("commit of %s: outcome unknown: %s", self.identity, error.args[0].str())
             self._trouble = True
             return Outcome.UNKNOWN
-        if calls > 1:
-            self._trouble = True  # a late EndTxn must not land in the next transaction: new epoch first
         crash_point("after_commit")
         return Outcome.COMMITTED
 
@@ -179,10 +177,12 @@ class Transactions:
             return Outcome.UNKNOWN
         return Outcome.ABORTED
 
-    def _retry(self, call: Callable[[], Any], what: str) -> int:
-        """Calls until it is not retriable any more, at most `call_s`; how many calls it took."""
+    def _retry(self, call: Callable[[], Any], what: str) -> None:
+        """Calls until it is not retriable any more, at most `call_s`.
+
+        After a second call a request of the first may still be under way: the next transaction needs a new epoch.
+        """
         deadline = self._clock.monotonic() + self._limits.call_s
-        calls = 1
         while True:
             try:
                 with self._watchdog.guard(what):
@@ -190,10 +190,10 @@ class Transactions:
             except KafkaException as error:
                 if not error.args[0].retriable() or self._clock.monotonic() > deadline:
                     raise
-                calls += 1
+                self._trouble = True
                 self._clock.sleep(0.01)
             else:
-                return calls
+                return
 
     def _produce(self, producer: Producer, contents: Contents) -> None:
         for (topic, partition), records in contents.records.items():
