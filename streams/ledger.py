@@ -77,7 +77,7 @@ def _judge(screened: Screened, row: PaymentRow | None, turn: LedgerTurn, records
         records.append(_again(screened, row, key, turn))
     elif admitted.repeats:
         records.append(own_answer(admitted.received, admitted, turn))
-    elif mark is not None and mark != Reason.BE23:
+    elif mark is not None and mark != Reason.BE23 and admitted.alias_version is None:  # guards 2 and 3
         records.append(decline(screened, row, mark, turn))
     elif admitted.intent.kind == Kind.TRANSFER:
         _transfer(screened, row, turn, records)
@@ -150,7 +150,7 @@ def _refusal(
     if turn.rules.duplicate_window_s and twins.found(intent, turn):
         return Reason.DUPL
     if screened.admitted.refusal is not None:
-        return screened.admitted.refusal  # guard 6: the alias
+        return screened.admitted.refusal  # guard 6: the alias, nobody's or the debtor's own
     if account is None:
         return Reason.AC02
     if account.flags & CLOSED:

@@ -15,7 +15,7 @@ from schemas.keys import partition_of
 from streams import admission, ledger
 from streams.rules import Rules
 from streams.tables import MemoryTable
-from streams.turn import Received, Screened, Turn
+from streams.turn import AliasOwner, Received, Screened, Turn
 
 ORDER = ("accounts.commands", "ledger.reversals", "ledger.credits", "payments.intents")
 APPROVED = (10, RiskDecision.APPROVE, (), "1")
@@ -33,6 +33,7 @@ class World:
         self.verdicts: dict[str, tuple[Any, ...]] = {}
         self.tables = [_tables(ledger.LedgerTables, ledger.TABLES) for _ in range(partitions)]
         self.admitted = [_tables(admission.AdmissionTables, admission.TABLES) for _ in range(partitions)]
+        self.aliases: dict[str, AliasOwner] = {}
         self.order: list[Any] = []
         """Every posting, in the order of the steps."""
 
@@ -64,7 +65,7 @@ class World:
 
     def step(self, partition: int, most: int = 1_000_000, deadlines: int = 2_000) -> int:
         """One step of one partition, in the order of R12; gives the number of records and deadlines."""
-        turn = Turn(self.at, partition, self.partitions, self.tables[partition], {}, self.rules)
+        turn = Turn(self.at, partition, self.partitions, self.tables[partition], self.aliases, self.rules)
         done = [ledger.expire(turn, deadlines)]
         count = done[0].deadlines
         for topic in ORDER:
@@ -93,7 +94,7 @@ class World:
         if topic == "ledger.credits":
             return ledger.credit(batch, turn)
         decided = admission.admit(
-            batch, Turn(self.at, turn.partition, self.partitions, self.admitted[turn.partition], {}, self.rules)
+            batch, Turn(self.at, turn.partition, self.partitions, self.admitted[turn.partition], self.aliases, self.rules)
         )
         self.letters += decided.letters
         self.alerts += decided.alerts

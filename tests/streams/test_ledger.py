@@ -16,7 +16,9 @@ from schemas.events import (
 from schemas.keys import partition_of
 from schemas.reasons import Reason
 from streams import accounts, answers, ledger, limits, reviews, transit, twins
+from streams.admission import owner_key
 from streams.rules import Rules
+from streams.turn import AliasOwner
 
 FREEZE, LIMIT, CLOSE, OPEN = AccountAction.FREEZE, AccountAction.LIMIT, AccountAction.CLOSE, AccountAction.OPEN
 
@@ -43,6 +45,11 @@ ROWS = (
         Reason.DU03, "4 id taken", (an_intent(amount_minor=1, idempotency_key="other"), order("alice", FREEZE)),
         MUCH | {"creditor": "", "creditor_alias": "EMAIL:no@x.org"}, RiskDecision.DECLINE,
     ),
+    Row(
+        Reason.DU03, "4 id taken, own alias", (an_intent(amount_minor=1, idempotency_key="other"),),
+        {"creditor": "", "creditor_alias": "EMAIL:alice@x.org"},
+    ),
+    Row(Reason.SAME_ACCOUNT, "6 own alias", (order("alice", FREEZE),), {"creditor": "", "creditor_alias": "EMAIL:alice@x.org"}),
     Row(Reason.BE23, "6 alias", (), MUCH | {"debtor": "nobody", "creditor": "", "creditor_alias": "EMAIL:no@x.org"}),
     Row(Reason.AC02, "7 unknown", (), MUCH | {"debtor": "nobody"}, RiskDecision.DECLINE),
     Row(
@@ -74,6 +81,7 @@ ROWS = (
 def test_the_lowest_guard_that_fails_gives_the_reason(row: Row):
     """R10: an intent that fails several guards is declined with the lowest one's reason, and moves no money."""
     world = a_world()
+    world.aliases[owner_key("EMAIL:alice@x.org", partition_of("EMAIL:alice@x.org", 4))] = AliasOwner("alice", 1)
     for value in row.before:
         world.send(value).run()
     before = world.purses()

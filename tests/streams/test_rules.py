@@ -2,14 +2,14 @@
 
 import tomllib
 from dataclasses import asdict
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 import pytest
 
 from streams.rules import ScreeningRules, screening_rules
 
-TOML = Path(__file__).parents[2] / "headrace" / "screening.toml"
+TOML = resources.files("headrace") / "screening.toml"
 
 
 def test_the_settings_file_holds_every_name_with_its_default() -> None:
