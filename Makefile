@@ -4,14 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo check test bench wheel clean
+.PHONY: help setup demo check test bench wheel simulate faults fuzz clean
 .DELETE_ON_ERROR:
 
 help:
-	@echo "make demo   the main job on a local Kafka: a day of payments, then the audit   (ARGS=\"--payments 5000\")"
-	@echo "make check  style, types, the rules of the house, the wheel"
-	@echo "make test   all tests, with the real Kafka"
-	@echo "make bench  throughput of the drain of a backlog                                (ARGS=\"--payments 200000\")"
+	@echo "make demo       the main job on a local Kafka: a day of payments, then the audit   (ARGS=\"--payments 5000\")"
+	@echo "make check      style, types, the rules of the house"
+	@echo "make test       all tests, with the real Kafka"
+	@echo "make simulate   10,000 seeded stories on a simulated Kafka                         (ARGS=\"--seeds 1000\")"
+	@echo "make faults     faults against real workers on a real Kafka                        (ARGS=\"--tier nightly\")"
+	@echo "make fuzz       whatever strangers may send                                        (ARGS=\"--minutes 5\")"
+	@echo "make wheel      the wheel, installed and tested far from the checkout"
+	@echo "make bench      throughput of the drain of a backlog                               (ARGS=\"--payments 200000\")"
 
 setup: $(VENV)/.ready
 
@@ -34,6 +38,18 @@ check: setup
 test: setup
 	$(BIN)/pytest -q -m "not broker" $(ARGS)
 	$(BIN)/pytest -q -m broker $(ARGS)
+
+simulate: setup
+	$(BIN)/python tests/simulation/simulate.py $(ARGS)
+
+faults: setup
+	$(BIN)/python tests/faults/run.py $(ARGS)
+
+fuzz: setup
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+wheel: setup
+	$(BIN)/python tests/house/installed.py
 
 bench: setup
 	$(BIN)/python -m benchmarks.throughput $(ARGS)

@@ -134,10 +134,7 @@ class Turns:
         self.stopping = True
         if self._recovering is not None:
             await self._carrier.ended(self._recovering)
-            try:
-                self._take_recovered(wanted=False)
-            except Exception as error:  # noqa: BLE001  # the worker ends anyway, for a reason that is told already
-                log.warning("a recovery had failed: %s", error)
+            self._take_recovered(wanted=False)
         self._close_partitions()
         await self._carrier.in_kafka(self._disconnect)
 
@@ -262,6 +259,11 @@ class Turns:
         try:
             found = recovering.result()
         except Superseded:
+            return []
+        except WorkerStopped as error:
+            if wanted:
+                raise
+            log.warning("a recovery of partitions that have moved failed: %s", error)
             return []
         if not wanted:
             for recovered in found:
