@@ -1,6 +1,7 @@
-"""The audit: judges a cluster by its topics alone (invariants 1 to 5 and 10 of docs/architecture.md).
+"""The audit: judges a cluster by its topics (invariants 1 to 6 and 10 of docs/architecture.md).
 
-It shares no code with the decisions that it judges. A running system is judged at one cut:
+It shares no code with the decisions that it judges; what else it may be asked (stores, a replay, committed
+offsets: 6, 8 and 9) is told by `replay.state`, and only a replay runs them again. A running system is judged at one cut:
 
 1. The journal is read to its end. Per partition it says up to where each input was read, and how
    many records went to each output partition.
@@ -17,15 +18,20 @@ It shares no code with the decisions that it judges. A running system is judged 
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from replay.books import Account, Books
 from replay.fates import Fates
 from replay.journal import ANYBODY, Cut, Journal, Route, Tally, compare
 from replay.outcomes import APPLIED, Outcomes
 from replay.reader import Place, Raw, Reader
+from replay.source import LETTERS, Progress, Source
+from replay.standing import Group
+from replay.state import Further, State
 from replay.verdicts import AuditReport, Check, Verdict, Verdicts, plain
 from schemas import codec
 from schemas.codec import Undecodable
@@ -47,64 +53,83 @@ from topologies.topics import (
 
 READ = (JOURNAL, COMMANDS, ACCOUNT_EVENTS, REVERSALS, CREDITS, EVENTS, INTENTS, POSTINGS)
 """Topics that must be there, in the order in which they are read; dead letters are read where there are any."""
-LETTERS = "dlq.payments."
 EACH = 50_000
 """Records between two lines of progress."""
-
-Progress = Callable[[str], None]
 
 __all__ = ("AuditReport", "Check", "Progress", "Source", "audit", "judge")
 
 
-class Source(Protocol):
-    """Where records come from: `Reader`, or lists in a test."""
+def audit(
+    cluster: ClusterConfig,
+    *,
+    quiet: bool = False,
+    replay: bool = False,
+    home: Path | None = None,
+    progress: Progress | None = None,
+) -> AuditReport:
+    """Judges a cluster.
 
-    def require(self, topics: Sequence[str]) -> dict[str, int]:
-        """Partition count of every topic; raises TopicMissing unless `topics` are among them."""
-
-    def ends(self, topics: Sequence[str]) -> dict[Place, int]:
-        """The offset after the last record of each partition."""
-
-    def read(self, topic: str, ends: Mapping[Place, int], starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
-        """The committed records below `ends`, from `starts` or the beginning."""
-
-
-def audit(cluster: ClusterConfig, *, quiet: bool = False, progress: Progress | None = None) -> AuditReport:
-    """Judges a cluster's topics. `quiet` also fails on intents that wait and on money in transit.
-
-    `progress` is told a line now and then. Raises replay.reader.Unreachable and TopicMissing.
+    `quiet` also fails on intents that wait, money in transit, lag and open transactions. `replay` takes
+    every step of the journal once more and compares the bytes (invariant 8). `home` is the folder of
+    workers' state whose stores are judged too (invariants 6 and 9). `progress` is told a line now and then.
+    Raises replay.reader.Unreachable, TopicMissing, and replay.source.NoStores.
     """
-    with Reader(cluster) as reader:
-        return judge(reader, quiet=quiet, progress=progress)
+    with ExitStack() as opened:
+        looked = again = None
+        if home is not None:
+            from replay.stores import open_stores
+
+            looked = open_stores(opened, cluster, home)
+        if replay:
+            from replay.same_bytes import replay_of
+            from topologies.payments import PAYMENTS
+
+            again = replay_of(PAYMENTS, lambda: opened.enter_context(_reader(cluster)))
+        further = Further(again, looked, opened.enter_context(Group(cluster)))
+        return judge(opened.enter_context(_reader(cluster)), quiet=quiet, further=further, progress=progress)
 
 
-def judge(source: Source, *, quiet: bool = False, progress: Progress | None = None) -> AuditReport:
-    """Judges what `source` holds; see `audit`."""
-    return _Audit(source, progress or (lambda _line: None)).run(quiet=quiet)
+def _reader(cluster: ClusterConfig) -> Reader:
+    """A reader that knows all topics: one that does not waits a second for each."""
+    reader = Reader(cluster)
+    reader.partitions()
+    return reader
+
+
+def judge(
+    source: Source, *, quiet: bool = False, further: Further | None = None, progress: Progress | None = None
+) -> AuditReport:
+    """Judges what `source` holds, and what else is asked; see `audit`."""
+    return _Audit(source, further or Further(), progress or (lambda _line: None), quiet=quiet).run()
 
 
 class _Audit:
-    def __init__(self, source: Source, say: Progress) -> None:
+    def __init__(self, source: Source, further: Further, say: Progress, *, quiet: bool) -> None:
         self._source = source
+        self._quiet = quiet
         self._say = say
         self._counts = source.require([topic.name for topic in READ])
         self._partitions = self._counts[INTENTS.name]
         self._letter_topics = sorted(name for name in self._counts if name.startswith(LETTERS))
         self._verdicts = Verdicts()
-        self._journal = Journal(self._verdicts)
+        self._state = State(further, source, self._verdicts, quiet=quiet)
+        self._journal = Journal(self._verdicts, self._state.wanted())
         self._records: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._ends: dict[Place, int] = {}
 
-    def run(self, *, quiet: bool) -> AuditReport:
+    def run(self) -> AuditReport:
         begun = monotonic()
         if (odd := self._uneven()) is not None:
             self._verdicts.counts.offends(odd)
             return AuditReport(ok=False, checks=self._verdicts.checks(), seconds=monotonic() - begun)
+        if self._state.hangs():
+            return AuditReport(ok=False, checks=(self._verdicts.still.check(),), seconds=monotonic() - begun)
         seen = self._source.ends([JOURNAL.name])
         self._steps(seen, None)
         cut = self._journal.cut()
-        self._ends = self._source.ends([topic.name for topic in READ[1:]] + self._letter_topics)
+        self._state.begin(self._journal, cut)
+        self._ends = self._source.ends([topic.name for topic in READ[1:]] + self._letter_topics + self._state.also())
         tally = Tally(cut)
         flags = self._flags(tally)
         outcomes = Outcomes(self._verdicts, self._partitions, cut)
@@ -121,8 +146,11 @@ class _Audit:
         books = Books(self._verdicts, self._partitions, flags, fates.conflicts())
         self._postings(tally, books)
         self._compare_transit(books, undecided)
+        ends = self._ends
+        self._state.ask_offsets(self._journal, ends)
         self._later(seen, cut, tally)
-        return self._report((outcomes, fates, books), quiet=quiet, seconds=monotonic() - begun)
+        self._state.end(self._journal, ends, self._ends, self._say)
+        return self._report((outcomes, fates, books), seconds=monotonic() - begun)
 
     def _uneven(self) -> str | None:
         for name in [topic.name for topic in READ] + self._letter_topics:
@@ -264,10 +292,11 @@ class _Audit:
         return fates
 
     def _postings(self, tally: Tally, books: Books) -> None:
-        name = POSTINGS.name
+        name, state = POSTINGS.name, self._state
         for partition, offset, posting in self._decoded(POSTINGS):
             if tally.inside(partition, name, partition):
                 books.post(partition, offset, posting)
+            state.post(partition, tally.found[partition, name, partition], posting)
 
     def _compare_transit(self, books: Books, undecided: Mapping[tuple[str, str, str], int]) -> None:
         for paid in sorted({*books.transit, *undecided}):
@@ -290,15 +319,15 @@ class _Audit:
         topics = frozenset(topic.name for topic in READ[2:] if topic != INTENTS) | frozenset(self._letter_topics)
         compare(self._verdicts, topics, cut, self._journal, tally.found)
 
-    def _report(self, parts: tuple[Outcomes, Fates, Books], *, quiet: bool, seconds: float) -> AuditReport:
+    def _report(self, parts: tuple[Outcomes, Fates, Books], *, seconds: float) -> AuditReport:
         outcomes, fates, books = parts
         money, held = books.money()
         in_transit: Counter[str] = Counter()
         for (_debtor, _payment, currency), amount in books.transit.items():
             in_transit[currency] += amount
         checks = self._verdicts.checks()
-        if quiet:
-            checks = (*checks, self._quiet(outcomes, fates, books))
+        if self._quiet:
+            checks = (*checks, self._rest(outcomes, fates, books))
         return AuditReport(
             ok=all(check.ok for check in checks),
             checks=checks,
@@ -316,7 +345,7 @@ class _Audit:
             seconds=round(seconds, 3),
         )
 
-    def _quiet(self, outcomes: Outcomes, fates: Fates, books: Books) -> Check:
+    def _rest(self, outcomes: Outcomes, fates: Fates, books: Books) -> Check:
         verdict = Verdict("quiet", "intents, all answered; no money in transit")
         verdict.examined = self._verdicts.fates.examined
         if fates.waiting:

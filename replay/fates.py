@@ -124,7 +124,8 @@ class Fates:
             same = [binder for binder in known if binder.fingerprint == fingerprint]
             self._answered(home, partition, offset, (intent, same, bound, _all(answer)[0]))
         elif mine is not None or offset in home.sent or offset in self._deciding[partition]:
-            if _late(home, bound, mine):
+            # AM05 says itself that the key is still another intent's.
+            if not _conflicting(mine) and _late(home, bound, offset):
                 self._older[partition].setdefault(key, []).append(bound)
                 keys[key] = Binder(fingerprint, offset)
                 self._ids.add(hash((intent.debtor, intent.intent_id)))
@@ -203,12 +204,21 @@ def _events_of(home: Home, offset: int) -> list[Fate]:
     return found
 
 
-def _late(home: Home, bound: Binder, mine: Fate | list[Fate] | None) -> bool:
+def _conflicting(mine: Fate | list[Fate] | None) -> bool:
+    return mine is not None and (_all(mine)[0].status, _all(mine)[0].reason) == ("DECLINED", "AM05")
+
+
+def _late(home: Home, bound: Binder, offset: int) -> bool:
     """Whether the key may have been free again: both decisions are known and a window apart."""
-    first = _events_of(home, bound.offset)
-    if not first or mine is None:
-        return False
-    return bool(_all(mine)[0].occurred_at - min(fate.occurred_at for fate in first) >= KEY_WINDOW)
+    first, mine = _decided_at(home, bound.offset), _decided_at(home, offset)
+    return first is not None and mine is not None and mine - first >= KEY_WINDOW
+
+
+def _decided_at(home: Home, offset: int) -> int | None:
+    """When home decided on an intent, as far as events and undecided credits tell."""
+    known = [fate.decided_at for fate in _events_of(home, offset)]
+    known += [sent.sent_at for sent in (home.sent.get(offset),) if sent is not None]
+    return min(known, default=None)
 
 
 def _digests(intent: Intent) -> tuple[bytes, bytes]:

@@ -8,11 +8,12 @@ the cut if n is at most the sum of the journal's counts for it.
 
 from array import array
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 from replay.verdicts import Verdicts
 from schemas.events import JournalRecord
-from topologies.topics import ACCOUNT_EVENTS
+from topologies.topics import ACCOUNT_EVENTS, POSTINGS
 
 CORE = "core"
 """The role whose steps move money."""
@@ -81,11 +82,22 @@ def source_of(partition: int, topic: str) -> int:
     return ANYBODY if topic == ACCOUNT_EVENTS.name else partition
 
 
-class Journal:
-    """All steps, folded; checks that they join."""
+class Mark(NamedTuple):
+    """Where a partition stood after a step."""
 
-    def __init__(self, verdicts: Verdicts) -> None:
+    nexts: dict[str, int]
+    """The offset behind what was read, by input topic."""
+    postings: int
+    """How many records its steps had written to ledger.postings."""
+
+
+class Journal:
+    """All steps, folded; checks that they join. `wanted`: (partition, step) of steps to be kept in `marks`."""
+
+    def __init__(self, verdicts: Verdicts, wanted: Collection[tuple[int, int]] = ()) -> None:
         self._verdict = verdicts.journal
+        self._wanted = wanted
+        self.marks: dict[tuple[int, int], Mark] = {}
         self._last: dict[tuple[str, int], tuple[int, int]] = {}
         self.nexts: dict[Place, int] = {}
         self.written: dict[Route, int] = {}
@@ -109,11 +121,35 @@ class Journal:
         for topic, letter, _code in step.dead_letters:
             self.letters.add((topic, partition, letter))
         self._recent.setdefault(partition, deque(maxlen=STEPS_BACK)).append(step)
+        if (partition, step.step) in self._wanted:
+            self.marks[partition, step.step] = self._mark(partition, step)
+
+    def _mark(self, partition: int, step: JournalRecord) -> Mark:
+        nexts = {read.topic: read.next_offset for read in step.inputs}
+        return Mark(nexts, self.written.get((partition, POSTINGS.name, partition), 0))
 
     def cut(self) -> Cut:
         """The cut at the journal's end as read so far."""
         recent = {partition: list(steps) for partition, steps in self._recent.items()}
         return Cut(dict(self.nexts), dict(self.written), recent)
+
+    def last_steps(self) -> dict[int, int]:
+        """The last step of each partition."""
+        return {partition: step for (role, partition), (step, _at) in self._last.items() if role == CORE}
+
+    def around(self, partition: int, step: int) -> tuple[dict[str, int], dict[str, int]]:
+        """Offsets by input topic up to which a recent step had read, and from which the next one went on.
+
+        Empty where that step is none of the last `STEPS_BACK`.
+        """
+        found: tuple[dict[str, int], dict[str, int]] = ({}, {})
+        for each in self._recent.get(partition, ()):
+            if each.step == step:
+                nexts = {read.topic: read.next_offset for read in each.inputs}
+                found = (nexts, nexts)
+            elif each.step == step + 1:
+                found = (found[0], {read.topic: read.first_offset for read in each.inputs})
+        return found
 
     def _joins(self, partition: int, offset: int, step: JournalRecord) -> None:
         number, at = self._last.get((step.role, partition), (0, 0))

@@ -30,6 +30,8 @@ class Fate(NamedTuple):
     """In payments.events."""
     bounded: bool
     """Whether it carries a deadline."""
+    decided_at: int
+    """When home decided: of an outcome, when its money was sent."""
 
 
 class Repeat(NamedTuple):
@@ -53,6 +55,7 @@ class Sent(NamedTuple):
     offset: int
     decided_by: int | None
     """Offset of the APPROVE that sent it."""
+    sent_at: int
 
 
 One = TypeVar("One", Fate, Repeat)
@@ -89,7 +92,8 @@ class Outcomes:
         self.repeats = 0
         self._verdicts = verdicts
         self._cut = cut
-        self._returned: dict[Key, tuple[Reversal, int, int]] = {}
+        self._returned: dict[Key, list[tuple[Reversal, int, int]]] = {}
+        """A payment id may be used again when its row has expired (R21), so several credits may have one key."""
         self._told: dict[tuple[int, int], int] = {}
         """(home partition, offset of the repeating intent) -> offset in ledger.reversals."""
 
@@ -101,9 +105,17 @@ class Outcomes:
                 self._told[partition, reversal.repeat_intent_offset] = offset
             return
         key = (reversal.debtor, reversal.payment_id, reversal.sequence)
-        if key in self._returned:
-            self._offends(f"{_at(REVERSALS, partition, offset, key)}: the same credit was returned before")
-        self._returned[key] = (reversal, partition, offset)
+        self._returned.setdefault(key, []).append((reversal, partition, offset))
+
+    def _back(self, key: Key) -> tuple[Reversal, int, int] | None:
+        """The next reversal of a credit that was returned, taken out."""
+        backs = self._returned.get(key)
+        if backs is None:
+            return None
+        back = backs.pop(0)
+        if not backs:
+            del self._returned[key]
+        return back
 
     def credit(self, partition: int, offset: int, credit: Credit) -> None:
         """The next credit; all come before the first event."""
@@ -121,7 +133,7 @@ class Outcomes:
             )
         home.sent[credit.intent_offset] = Sent(
             credit.debtor, credit.payment_id, credit.amount_minor, intern(credit.currency), credit.sequence, partition, offset,
-            credit.decided_by_intent_offset,
+            credit.decided_by_intent_offset, credit.sent_at,
         )  # fmt: skip
 
     def leave_out(self, outside: set[tuple[str, int, int]]) -> None:
@@ -133,9 +145,11 @@ class Outcomes:
             home.asked = {asks: place for asks, place in home.asked.items() if (CREDITS, *place) not in outside}
             for asks in [asks for (p, asks), o in self._told.items() if p == number and (REVERSALS, p, o) in outside]:
                 del self._told[number, asks]
-        self._returned = {
-            key: back for key, back in self._returned.items() if (REVERSALS, back[1], back[2]) not in outside
+        inside = {
+            key: [back for back in backs if (REVERSALS, back[1], back[2]) not in outside]
+            for key, backs in self._returned.items()
         }
+        self._returned = {key: backs for key, backs in inside.items() if backs}
 
     def event(self, partition: int, offset: int, event: PaymentEvent) -> None:
         """The next event of a partition."""
@@ -153,9 +167,10 @@ class Outcomes:
                 f"payments.events partition {partition} offset {offset}, event {event.event_id}: names no intent offset"
             )
             return
+        sent = home.sent.get(about)
         fate = Fate(
             event.event_id, status, event.reason, event.sequence, event.occurred_at, offset,
-            event.deadline_at is not None,
+            event.deadline_at is not None, event.occurred_at if sent is None else sent.sent_at,
         )  # fmt: skip
         _add(home.events, about, fate)
         if event.decided_by_intent_offset is not None and status not in AFTERWARDS:
@@ -199,7 +214,7 @@ class Outcomes:
             self._offends(f"{where}: REVERSED without an undecided credit: money was given back twice or never sent")
             return
         self._agrees(where, event, sent)
-        if self._returned.pop((sent.debtor, sent.payment_id, sent.sequence), None) is None:
+        if self._back((sent.debtor, sent.payment_id, sent.sequence)) is None:
             self._offends(f"{where}: REVERSED, but no reversal says that {_of(sent)} was refused")
 
     def _agrees(self, where: str, event: PaymentEvent, sent: Sent) -> None:
@@ -220,16 +235,17 @@ class Outcomes:
                 self._waits(sent, letters)
             for asks, place in home.asked.items():
                 self._unanswered(number, asks, place, letters)
-        for key, (_reversal, partition, offset) in self._returned.items():
-            self._offends(
-                f"{_at(REVERSALS, partition, offset, key)}: returns a credit that was applied too, was given back "
-                "before, or was never sent"
-            )
+        for key, backs in self._returned.items():
+            for _reversal, partition, offset in backs:
+                self._offends(
+                    f"{_at(REVERSALS, partition, offset, key)}: returns a credit that was applied too, was given back "
+                    "before, or was never sent"
+                )
         return {paid: amount for paid, amount in money.items() if amount}
 
     def _waits(self, sent: Sent, letters: set[tuple[str, int, int]]) -> None:
         key = (sent.debtor, sent.payment_id, sent.sequence)
-        back = self._returned.pop(key, None)
+        back = self._back(key)
         topic, partition, offset = (CREDITS, sent.partition, sent.offset) if back is None else (REVERSALS, *back[1:])
         if back is not None and (back[0].amount_minor, back[0].currency) != (sent.amount_minor, sent.currency):
             self._offends(f"{_at(topic, partition, offset, key)}: returns another amount than {_of(sent)} carried")

@@ -24,6 +24,8 @@ NO_LEADER = frozenset(
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
@@ -54,6 +56,60 @@ class Raw(NamedTuple):
     headers: list[tuple[str, bytes | None]] | None
 
 
+def consumer(cluster: ClusterConfig, name: str, **more: object) -> Consumer:
+    """A client for `assign` that sees what is committed; it joins no group and commits nothing."""
+    return Consumer(
+        cluster.client(
+            **{
+                "group.id": f"{cluster.prefix}headrace.{name}",  # the client wants a name; nothing joins
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "fetch.queue.backoff.ms": 10,
+                "log_level": 0,
+                **more,
+            }
+        )
+    )
+
+
+def partition_counts(client: Consumer, cluster: ClusterConfig) -> dict[str, int]:
+    """Partition count of every topic under the prefix. Raises Unreachable."""
+    try:
+        found = client.list_topics(timeout=CALL_S).topics
+    except KafkaException as error:
+        raise unreachable(cluster, error.args[0]) from error
+    cut = len(cluster.prefix)
+    return {name[cut:]: len(topic.partitions) for name, topic in found.items() if name.startswith(cluster.prefix)}
+
+
+def must_have(there: Mapping[str, int], topics: Sequence[str], cluster: ClusterConfig) -> None:
+    """Raises TopicMissing unless all of `topics` are there."""
+    if missing := [cluster.prefix + topic for topic in topics if topic not in there]:
+        what = f"topic {missing[0]} is" if len(missing) == 1 else f"topics {', '.join(missing)} are"
+        raise TopicMissing(
+            f"{what} not on the cluster at {cluster.bootstrap}. Create what is missing with "
+            "`headrace topics create`, or name the run or topic prefix that you mean."
+        )
+
+
+def unreachable(cluster: ClusterConfig, error: KafkaError) -> Unreachable:
+    """No broker answers: where, why, and the way out."""
+    return Unreachable(
+        f"no Kafka answers at {cluster.bootstrap}: {error.str()}. Start one with `headrace up`, or set "
+        "KAFKA_BOOTSTRAP_SERVERS."
+    )
+
+
+def raw_of(message: Message, topic: str) -> Raw:
+    """A message that bears no error as a record of `topic`."""
+    return Raw(
+        topic, message.partition(), message.offset(), message.timestamp()[1] * 1_000, message.key(), message.value(),
+        message.headers(),
+    )  # fmt: skip
+
+
 class Reader:
     """A reader of one cluster's topics; names go in and come out without the prefix."""
 
@@ -61,21 +117,10 @@ class Reader:
         self._cluster = cluster
         self._prefix = cluster.prefix
         self._admin = AdminClient(cluster.client(log_level=0))
-        self._consumer = Consumer(
-            cluster.client(
-                **{
-                    "group.id": f"{cluster.prefix}headrace-reader",  # the client wants a name; nothing joins
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "isolation.level": "read_committed",
-                    "auto.offset.reset": "error",
-                    "enable.partition.eof": True,
-                    "fetch.wait.max.ms": 50,
-                    "fetch.queue.backoff.ms": 10,
-                    "queued.max.messages.kbytes": 32_768,
-                    "log_level": 0,
-                }
-            )
+        self._consumer = consumer(
+            cluster,
+            "reader",
+            **{"enable.partition.eof": True, "fetch.wait.max.ms": 5, "queued.max.messages.kbytes": 32_768},
         )
 
     def __enter__(self) -> Self:
@@ -90,22 +135,12 @@ class Reader:
 
     def partitions(self) -> dict[str, int]:
         """Partition count of every topic under the prefix. Raises Unreachable."""
-        try:
-            found = self._consumer.list_topics(timeout=CALL_S).topics
-        except KafkaException as error:
-            raise self._unreachable(error.args[0]) from error
-        cut = len(self._prefix)
-        return {name[cut:]: len(topic.partitions) for name, topic in found.items() if name.startswith(self._prefix)}
+        return partition_counts(self._consumer, self._cluster)
 
     def require(self, topics: Sequence[str]) -> dict[str, int]:
         """`partitions()`, once all of `topics` are there. Raises Unreachable, TopicMissing."""
         there = self.partitions()
-        if missing := [self._prefix + topic for topic in topics if topic not in there]:
-            what = f"topic {missing[0]} is" if len(missing) == 1 else f"topics {', '.join(missing)} are"
-            raise TopicMissing(
-                f"{what} not on the cluster at {self._cluster.bootstrap}. Create what is missing with "
-                "`headrace topics create`, or name the run or topic prefix that you mean."
-            )
+        must_have(there, topics, self._cluster)
         return there
 
     def ends(self, topics: Sequence[str]) -> dict[Place, int]:
@@ -139,7 +174,7 @@ class Reader:
     def _until(self, topic: str, left: dict[int, int]) -> Iterator[Raw]:
         deadline = monotonic() + STALL_S
         while left:
-            messages = self._consumer.consume(BATCH, _WAIT_S)
+            messages = self._consumer.consume(1, _WAIT_S) + self._consumer.consume(BATCH, 0)
             moved = False
             for message in messages:
                 partition, offset = message.partition(), message.offset()
@@ -151,15 +186,7 @@ class Reader:
                     continue
                 moved = True
                 if offset < end:
-                    yield Raw(
-                        topic,
-                        partition,
-                        offset,
-                        message.timestamp()[1] * 1_000,
-                        message.key(),
-                        message.value(),
-                        message.headers(),
-                    )
+                    yield raw_of(message, topic)
                 if offset + 1 >= end:
                     del left[partition]
             if moved:
@@ -194,7 +221,7 @@ class Reader:
                     found[place.topic[cut:], place.partition] = future.result(CALL_S * 2).offset
             except KafkaException as error:
                 if error.args[0].code() not in NO_LEADER or monotonic() > deadline:
-                    raise self._unreachable(error.args[0]) from error
+                    raise unreachable(self._cluster, error.args[0]) from error
                 sleep(0.1)
             except TimeoutError as error:
                 raise Unreachable(f"{self._cluster.bootstrap} did not tell the ends of its topics in time") from error
@@ -207,10 +234,4 @@ class Reader:
             f"reading {self._prefix}{topic} partition {partition} made no progress for {STALL_S:.0f} s before offset "
             f"{left[partition]}: the broker at {self._cluster.bootstrap} stopped answering, or a transaction hangs "
             "open there (`kafka-transactions.sh find-hanging` names it). Try again when it is ended."
-        )
-
-    def _unreachable(self, error: KafkaError) -> Unreachable:
-        return Unreachable(
-            f"no Kafka answers at {self._cluster.bootstrap}: {error.str()}. Start one with `headrace up`, or set "
-            "KAFKA_BOOTSTRAP_SERVERS."
         )

@@ -5,10 +5,10 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from replay.reader import CALL_S, Place, Raw, TopicMissing, Unreachable
+from replay.reader import CALL_S, Place, Raw, TopicMissing, Unreachable, consumer, must_have, partition_counts, raw_of
 from topologies.engine.config import ClusterConfig
 
 BATCH = 5_000
@@ -26,33 +26,18 @@ class Tail:
     ) -> None:
         self._cut = len(cluster.prefix)
         self._bootstrap = cluster.bootstrap
-        self._consumer = Consumer(
-            cluster.client(
-                **{
-                    "group.id": f"{cluster.prefix}headrace-tail",  # the client wants a name; nothing joins
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "isolation.level": "read_committed",
-                    "auto.offset.reset": "error",
-                    "fetch.wait.max.ms": 20,
-                    "fetch.queue.backoff.ms": 10,
-                    "queued.max.messages.kbytes": 16_384,
-                    "log_level": 0,
-                }
-            )
-        )
+        self._consumer = consumer(cluster, "tail", **{"fetch.wait.max.ms": 20, "queued.max.messages.kbytes": 16_384})
         try:
-            there = self._consumer.list_topics(timeout=CALL_S).topics
-        except KafkaException as error:
+            there = partition_counts(self._consumer, cluster)
+            must_have(there, topics, cluster)
+        except (Unreachable, TopicMissing):
             self._consumer.close()
-            raise Unreachable(f"no Kafka answers at {cluster.bootstrap}: {error.args[0].str()}") from error
-        names = [cluster.prefix + topic for topic in topics]
-        if missing := [name for name in names if name not in there]:
-            self._consumer.close()
-            raise TopicMissing(f"topic {missing[0]} is not on the cluster at {cluster.bootstrap}")
-        places = [(topic, p) for topic in topics for p in there[cluster.prefix + topic].partitions]
+            raise
+        places = [(topic, p) for topic in topics for p in range(there[topic])]
         begin = starts or {}
-        self._consumer.assign([TopicPartition(cluster.prefix + t, p, begin.get((t, p), 0)) for t, p in places])
+        self._consumer.assign(
+            [TopicPartition(cluster.prefix + t, p, begin.get((t, p), OFFSET_BEGINNING)) for t, p in places]
+        )
 
     def poll(self, wait_s: float = 0.0) -> list[Raw]:
         """What has been committed since the last poll, at most `BATCH`; waits `wait_s` for the first record.
@@ -63,12 +48,9 @@ class Tail:
         for message in self._consumer.consume(1, wait_s) + self._consumer.consume(BATCH, 0):
             error = message.error()
             if error is None:
-                found.append(
-                    Raw(
-                        message.topic()[self._cut :], message.partition(), message.offset(),
-                        message.timestamp()[1] * 1_000, message.key(), message.value(), message.headers(),
-                    )
-                )  # fmt: skip
+                found.append(raw_of(message, message.topic()[self._cut :]))
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  that is its public name
+                raise Unreachable(f"{message.topic()} partition {message.partition()} can't be read: {error.str()}")
             elif error.fatal() or not (error.retriable() or error.code() < 0):
                 raise Unreachable(f"{self._bootstrap} can't be read any more: {error.str()}")
         return found

@@ -18,12 +18,15 @@ class Check(NamedTuple):
 class Verdict:
     """A check under way."""
 
-    __slots__ = ("examined", "first", "found", "name", "what")
+    __slots__ = ("examined", "first", "found", "judged", "name", "notes", "what")
 
-    def __init__(self, name: str, what: str) -> None:
+    def __init__(self, name: str, what: str, *, judged: bool = True) -> None:
         self.name = name
         self.what = what
         """What `examined` counts, in the plural."""
+        self.judged = judged
+        """Whether the audit was asked to look, and could."""
+        self.notes: list[str] = []
         self.examined = 0
         self.found = 0
         self.first = ""
@@ -34,12 +37,17 @@ class Verdict:
         if not self.first:
             self.first = detail
 
+    def note(self, told: str) -> None:
+        """Notes what a reader must know and what is no offence."""
+        self.notes.append(told)
+
     def check(self) -> Check:
         """The outcome."""
+        notes = "".join(f"; {note}" for note in self.notes)
         if not self.found:
-            return Check(self.name, True, f"{self.examined:,} {self.what}", self.examined)
+            return Check(self.name, True, f"{self.examined:,} {self.what}{notes}", self.examined)
         more = f" (and {self.found - 1:,} more)" if self.found > 1 else ""
-        return Check(self.name, False, self.first + more, self.examined)
+        return Check(self.name, False, self.first + more + notes, self.examined)
 
 
 class Verdicts:
@@ -54,10 +62,16 @@ class Verdicts:
         self.overdraft = Verdict("3 no overdraft", "postings on guarded accounts")
         self.sequences = Verdict("4 entry sequences join", "entries")
         self.keys = Verdict("5 same key, same answer", "idempotency keys")
+        self.rows = Verdict("6 account rows equal postings", "account rows", judged=False)
+        self.stores = Verdict("6 stores equal changelogs", "rows", judged=False)
+        self.replay = Verdict("8 replay gives the same bytes", "records", judged=False)
+        self.ahead = Verdict("9 no store ahead of Kafka", "stores", judged=False)
+        self.offsets = Verdict("9 offsets equal journal", "committed offsets", judged=False)
+        self.still = Verdict("9 no lag, no open transaction", "partitions", judged=False)
         self.transit = Verdict("10 in transit equals undecided", "credits and reversals")
 
     def checks(self) -> tuple[Check, ...]:
-        """All outcomes, in the order of the invariants, the journal's first."""
+        """What was judged, in the order of the invariants, the journal's first."""
         return tuple(
             verdict.check()
             for verdict in (
@@ -69,8 +83,15 @@ class Verdicts:
                 self.overdraft,
                 self.sequences,
                 self.keys,
+                self.rows,
+                self.stores,
+                self.replay,
+                self.ahead,
+                self.offsets,
+                self.still,
                 self.transit,
             )
+            if verdict.judged
         )
 
 

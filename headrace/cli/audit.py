@@ -1,10 +1,10 @@
-"""`headrace audit`: judges the books and every fate by the topics alone."""
+"""`headrace audit`: judges the books and every fate by the topics, and workers' stores where asked."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headrace.cli.common import FAILED, UNREACHABLE, Json, Run, fail, print_json, say, settings, table
+from headrace.cli.common import FAILED, UNREACHABLE, USAGE, Json, Run, fail, print_json, say, settings, table
 
 if TYPE_CHECKING:
     from replay.audit import AuditReport
@@ -14,24 +14,36 @@ def audit(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Also fail while intents wait or money is in transit: for a system at rest.")
     ] = False,
+    replay: Annotated[
+        bool,
+        typer.Option("--replay", help="Also take every step once more: it must give the same bytes. Takes longer."),
+    ] = False,
+    store: Annotated[
+        bool, typer.Option("--store", help="Also look into the stores of the workers whose HEADRACE_HOME is ours.")
+    ] = False,
     run: Run = None,
     as_json: Json = False,
 ) -> None:
     """Check that no money was made or lost and that every intent has exactly one fate.
 
     Reads the topics alone, read_committed and from the start, changes nothing, and may run beside
-    working workers: it judges everything up to one cut. Exit 1 when a check failed; the first
-    offending record is named.
+    working workers: it judges everything up to one cut. `--replay` runs the journal again, at a few
+    thousand payments a second. Exit 1 when a check failed; the first offending record is named.
 
-    Examples: `headrace audit`, `headrace audit --quiet --json`, `headrace audit --run 7f3a`
+    Examples: `headrace audit`, `headrace audit --quiet --json`, `headrace audit --replay --store --run 7f3a`
     """
     from replay.audit import audit as judge_cluster
     from replay.reader import TopicMissing, Unreachable
+    from replay.source import NoStores
 
+    told = settings(run)
+    home = told.home if store else None
     try:
-        report = judge_cluster(settings(run).cluster(), quiet=quiet, progress=say)
+        report = judge_cluster(told.cluster(), quiet=quiet, replay=replay, home=home, progress=say)
     except (Unreachable, TopicMissing) as error:
         fail(str(error), UNREACHABLE)
+    except NoStores as error:
+        fail(str(error), USAGE)
     if as_json:
         print_json(report.to_json())
     else:

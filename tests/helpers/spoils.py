@@ -194,6 +194,11 @@ def a_credit_was_applied_and_returned(world: World) -> None:
     world.step(SHOP, None, [(REVERSALS, ALICE, back._replace(payment_id="pay-1", creditor="shop"))])
 
 
+def a_credit_was_returned_twice(world: World) -> None:
+    back = world.find(REVERSALS, payment_id="pay-3")[2]
+    world.step(partition_of(back.creditor, PARTITIONS), None, [(REVERSALS, ALICE, back)])
+
+
 def an_outcome_is_of_another_amount(world: World) -> None:
     partition, offset, _ = world.find(EVENTS, payment_id="pay-1", status=Status.COMPLETED)
     world.change(EVENTS, partition, offset, amount_minor=Minor(1))
@@ -268,6 +273,7 @@ SPOILS: list[tuple[Callable[[World], None], str, str]] = [
     (a_return_was_read_and_dropped, TEN, "ledger.reversals"),
     (a_credit_was_sent_twice, TEN, "money was sent twice"),
     (a_credit_was_applied_and_returned, TEN, "was applied too"),
+    (a_credit_was_returned_twice, TEN, "was given back before"),
     (an_outcome_is_of_another_amount, TEN, "another payment's outcome"),
     (a_step_is_lost, JOINS, "a step was lost"),
     (a_step_stands_twice, JOINS, "committed twice"),

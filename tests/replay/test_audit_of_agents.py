@@ -129,3 +129,18 @@ def _judged(memory: Memory) -> int:
     report = judge(lists_of(memory))
     assert failed(report) == {}
     return report.in_transit.get("EUR", 0)
+
+
+def test_a_payment_id_that_is_used_again_after_its_row_expired_is_another_payment():
+    """After 90 days numbers begin anew: both payments were sent, refused and returned as their first credit."""
+    memory = opened()
+    for day in (0, 91):
+        memory.now = Micros(memory.now + day * 24 * HOUR)
+        intent = an_intent(
+            "again", intent_id=f"i-{day}", idempotency_key=f"k-{day}", debtor=NAMES[0], creditor="nobody"
+        )
+        memory.publish(topics.INTENTS, NAMES[0], intent._replace(requested_at=memory.now))
+        memory.run()
+    report = judge(lists_of(memory), quiet=True)
+    assert failed(report) == {}
+    assert report.fates["REVERSED"] == 2

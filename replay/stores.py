@@ -1,0 +1,179 @@
+"""Invariants 6 and 9 of workers' stores: each is what its changelogs say it is, and none is ahead of Kafka.
+
+Stores are opened before anything is read from Kafka, and judged where they stand: at the step and the
+changelog offsets in their own meta row. A store that lags is right. One that a worker is writing may hold
+rows of its next step already, if Kafka has them committed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import time_ns
+from typing import Any, NamedTuple, Protocol
+
+from replay.journal import CORE, Journal
+from replay.reader import Place, Raw
+from replay.rows import ACCOUNTS, Rows
+from replay.source import CHANGELOGS, NoStores, Source
+from replay.verdicts import Verdict
+from topologies.engine.admin import identity_of
+from topologies.engine.config import ClusterConfig
+from topologies.engine.errors import StoreFailed
+from topologies.engine.inspect import Snapshot, store_folders
+from topologies.payments import PAYMENTS
+
+
+class Store(Protocol):
+    """A store as it stood when it was opened: `topologies.engine.inspect.Snapshot`."""
+
+    folder: Path
+    partition: int
+    meta: dict[str, Any]
+    """`step`, `offsets` by input topic, `changelogs`: next offset by table."""
+
+    def rows(self, table: str) -> Iterator[tuple[bytes, bytes]]:
+        """Key and JSON row of a table."""
+
+
+def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Stores":
+    """The stores under a folder of workers' state; `opened` closes them. Raises NoStores."""
+    folders = store_folders(home, cluster.prefix, CORE)
+    if not folders:
+        raise NoStores(
+            f"no store of a worker with the topic prefix {cluster.prefix!r} is under {home / 'state'}; set "
+            "HEADRACE_HOME to the folder that it was where the worker ran"
+        )
+    found, broken, left_out = [], [], []
+    cluster_id, now = identity_of(cluster), time_ns() // 1_000
+    for folder, partition in folders:
+        try:
+            snapshot = opened.enter_context(Snapshot(folder, partition))
+        except StoreFailed as error:
+            broken.append(str(error))
+            continue
+        if (why := snapshot.distrust(cluster_id, now)) is None:
+            found.append(snapshot)
+        else:
+            left_out.append(f"the store {folder} {why}: a worker will not use it")
+    return Stores(found, [spec.name for spec in PAYMENTS.tables()], broken, left_out)
+
+
+class Stores:
+    """Stores of one cluster's workers, each of which a worker would go on with.
+
+    `broken` and `left_out`: sentences on those that can't be read, and on those that no worker would use.
+    """
+
+    def __init__(
+        self, stores: Iterable[Store], tables: Iterable[str], broken: Sequence[str] = (), left_out: Sequence[str] = ()
+    ) -> None:
+        self._stores = list(stores)
+        self._tables = list(tables)
+        self._broken, self._left_out = broken, left_out
+
+    def tell(self, verdict: Verdict) -> None:
+        """Says what can't be judged."""
+        for reason in self._broken:
+            verdict.offends(reason)
+        for reason in self._left_out:
+            verdict.note(reason)
+
+    def steps(self) -> set[tuple[int, int]]:
+        """(partition, step) of each: what the journal must remember."""
+        return {(store.partition, store.meta["step"]) for store in self._stores}
+
+    def behind(self, journal: Journal, ends: Mapping[Place, int], verdict: Verdict) -> None:
+        """No store stands at a step, an input or a changelog offset that Kafka does not have (invariant 9)."""
+        last = journal.last_steps()
+        for store in self._stores:
+            verdict.examined += 1
+            step, kafka = store.meta["step"], last.get(store.partition, 0)
+            told = f"the store {store.folder}, partition {store.partition}, at step {step}"
+            if step > kafka:
+                verdict.offends(f"{told}: Kafka is only at step {kafka}: the broker lost committed data")
+                continue
+            mark = journal.marks.get((store.partition, step))
+            for topic, offset in store.meta["offsets"].items():
+                least = mark.nexts.get(topic, 0) if mark else 0
+                most = journal.nexts.get((topic, store.partition), 0)
+                if not least <= offset <= max(most, ends.get((topic, store.partition), 0)):
+                    verdict.offends(f"{told}: has read {topic} up to {offset}, the journal says {least} at this step")
+            for table, offset in store.meta["changelogs"].items():
+                end = ends.get((CHANGELOGS + table, store.partition), 0)
+                if offset > end:
+                    verdict.offends(
+                        f"{told}: has the changelog of {table} up to {offset}, which ends at {end}: the broker lost data"
+                    )
+
+    def account_rows(self, journal: Journal, verdict: Verdict) -> Iterator[tuple[int, Rows]]:
+        """The account rows of each store, to be compared with the postings of its partition."""
+        for store in self._stores:
+            mark = journal.marks.get((store.partition, store.meta["step"]))
+            rows = Rows(f"the store {store.folder}", mark.postings if mark else 0, verdict)
+            rows.add(store.rows(ACCOUNTS))
+            yield store.partition, rows
+
+    def compare(self, source: Source, starts: Mapping[Place, int], ends: Mapping[Place, int], verdict: Verdict) -> None:
+        """Every table of every store is the one that its changelog gives at the store's offset (invariant 6)."""
+        for store in self._stores:
+            for table in self._tables:
+                place = (CHANGELOGS + table, store.partition)
+                if place in ends:
+                    offset = store.meta["changelogs"].get(table, 0)
+                    raws = source.read(place[0], {place: ends[place]}, {place: starts[place]})
+                    self._table(store, table, _History.of(raws, offset), verdict)
+
+    def _table(self, store: Store, table: str, history: "_History", verdict: Verdict) -> None:
+        there: set[bytes] = set()
+        for key, row in store.rows(table):
+            verdict.examined += 1
+            there.add(key)
+            if not history.allows(key, row):
+                self._differs(store, (table, key, row), history, verdict)
+        for key in history.at.keys() - there:
+            if not history.allows(key, None):
+                self._differs(store, (table, key, None), history, verdict)
+
+    @staticmethod
+    def _differs(store: Store, found: tuple[str, bytes, bytes | None], history: "_History", verdict: Verdict) -> None:
+        table, key, row = found
+        verdict.offends(
+            f"the store {store.folder}, partition {store.partition}, table {table}, key {key.decode(errors='replace')!r}: "
+            f"has {_text(row)}, its changelog {_text(history.at.get(key))} at offset {history.offset}"
+        )
+
+
+class _History(NamedTuple):
+    """A changelog as a store at `offset` may know it."""
+
+    offset: int
+    at: dict[bytes, bytes]
+    """Rows at that offset."""
+    later: dict[bytes, list[bytes | None]]
+    """What was written to a key behind it."""
+
+    @staticmethod
+    def of(raws: Iterable[Raw], offset: int) -> "_History":
+        """From all records of a changelog's partition."""
+        found = _History(offset, {}, {})
+        for raw in raws:
+            key = raw.key or b""
+            if raw.offset >= offset:
+                found.later.setdefault(key, []).append(raw.value)
+            elif raw.value is None:
+                found.at.pop(key, None)
+            else:
+                found.at[key] = raw.value
+        return found
+
+    def allows(self, key: bytes, row: bytes | None) -> bool:
+        """Whether a store may hold this row: the one at its offset, or one of the next step, half written.
+
+        Behind a later row the log may have been compacted, so that the one at the offset is gone.
+        """
+        at, later = self.at.get(key), self.later.get(key, ())
+        return row == at or row in later or (at is None and bool(later))
+
+
+def _text(row: bytes | None) -> str:
+    return "no row" if row is None else row.decode(errors="replace")[:200]

@@ -1,0 +1,186 @@
+"""Invariants 6 and 9 of workers' stores: real RocksDB folders beside the topics of an in-memory life."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from journalled import DOUBTFUL, Journalled, Logs, a_run, moments_of
+
+from replay.audit import AuditReport, judge
+from replay.state import Further
+from replay.stores import Stores
+from topologies import topics
+from topologies.engine.inspect import Snapshot
+from topologies.engine.limits import LIMITS
+from topologies.engine.store import encode_row, rocksdb_stores, row_key
+
+SIX, NINE, ROWS = "6 stores equal changelogs", "9 no store ahead of Kafka", "6 account rows equal postings"
+TABLES = [spec.name for spec in DOUBTFUL.tables()]
+Data = tuple[dict[bytes, bytes], dict[str, Any]]
+"""Rows by their key in the store, and the meta row."""
+
+
+def data_of(memory: Journalled, partition: int) -> Data:
+    """What a worker's store holds now."""
+    rows = {
+        row_key(table, key): encode_row(row) for table in TABLES for key, row in memory.table(table, partition).items()
+    }
+    log = {place: len(records) for place, records in memory._log.items()}
+    meta = {
+        "cluster": "c",
+        "step": memory._steps[partition],
+        "at": memory.now,
+        "offsets": {topic.name: memory._done.get((topic.name, partition), 0) for topic in DOUBTFUL.inputs},
+        "changelogs": {table: log.get((topics.changelog(table).name, partition), 0) for table in TABLES},
+        "written_at": 5,
+    }
+    return rows, meta
+
+
+def write(folder: Path, data: Data) -> Path:
+    """A store with these rows."""
+    store = rocksdb_stores(LIMITS).open(folder)
+    store.write(data[0].items(), data[1])
+    store.close()
+    return folder
+
+
+def judged(logs: Logs, folders: dict[int, Path]) -> AuditReport:
+    """The audit, with these stores."""
+    snapshots = [Snapshot(folder, partition) for partition, folder in folders.items()]
+    try:
+        return judge(logs, further=Further(stores=Stores(snapshots, TABLES)))
+    finally:
+        for snapshot in snapshots:
+            snapshot.close()
+
+
+def failed(report: AuditReport) -> dict[str, str]:
+    return {check.name: check.detail for check in report.checks if not check.ok}
+
+
+@pytest.fixture(scope="module")
+def life() -> Journalled:
+    """Some hundred steps; tests spoil copies of what it left."""
+    return a_run(5, 120)
+
+
+def test_stores_at_the_end_and_behind_it_are_right(tmp_path: Path):
+    """One store is up to date, one was left behind by a worker that went; both are judged where they stand."""
+    memory = a_run(5, 80)
+    behind = {p: write(tmp_path / f"behind-{p}", data_of(memory, p)) for p in range(4)}
+    moments_of(memory, 5)
+    now = {p: write(tmp_path / f"now-{p}", data_of(memory, p)) for p in range(4)}
+    with Snapshot(behind[0], 0) as snapshot:
+        assert snapshot.meta["step"] < memory._steps[0]
+    for folders in (behind, now):
+        report = judged(Logs(memory), folders)
+        assert failed(report) == {}
+        assert {check.name: check.examined for check in report.checks}[NINE] == 4
+
+
+def test_a_step_that_is_half_written_and_committed_is_right(tmp_path: Path):
+    """The rows of a great step go to the store in pieces, the meta row with the last."""
+    memory = a_run(6, 80)
+    rows, meta = data_of(memory, 1)
+    moments_of(memory, 6)
+    later, _ = data_of(memory, 1)
+    changed = [key for key in later if rows.get(key) != later[key]]
+    half = rows | {key: later[key] for key in changed[::2]}
+    assert failed(judged(Logs(memory), {1: write(tmp_path / "half", (half, meta))})) == {}
+
+
+def test_what_compaction_took_away_is_no_difference(tmp_path: Path):
+    """Behind a key's later row the log may no longer have the one that a lagging store holds."""
+    memory = a_run(6, 80)
+    data = data_of(memory, 1)
+    moments_of(memory, 6)
+    logs = Logs(memory)
+    for (topic, _), log in logs.log.items():
+        if topic.startswith("headrace.changelog."):
+            last = {kept.key: offset for offset, kept in enumerate(log) if kept is not None}
+            log[:] = [kept if last[kept.key] == offset else None for offset, kept in enumerate(log)]
+    assert failed(judged(logs, {1: write(tmp_path / "s", data)})) == {}
+
+
+Spoil = Callable[[Data], None]
+
+
+def _key(data: Data, table: str) -> bytes:
+    return next(key for key in sorted(data[0]) if key.startswith(row_key(table, "")))
+
+
+def a_row_is_other(data: Data) -> None:
+    data[0][_key(data, "payments")] = b'["DECLINED"]'
+
+
+def a_row_is_missing(data: Data) -> None:
+    del data[0][_key(data, "idempotency")]
+
+
+def a_row_is_too_many(data: Data) -> None:
+    data[0][row_key("credits", "of nobody")] = b"[1]"
+
+
+def a_balance_is_other(data: Data) -> None:
+    key = _key(data, "accounts")
+    flags, purses = orjson.loads(data[0][key])
+    purses[0][2] += 1
+    data[0][key] = orjson.dumps([flags, purses])
+
+
+def the_step_is_ahead(data: Data) -> None:
+    data[1]["step"] += 1
+
+
+def a_changelog_offset_is_ahead(data: Data) -> None:
+    data[1]["changelogs"]["accounts"] += 1
+
+
+def an_offset_is_ahead(data: Data) -> None:
+    data[1]["offsets"][topics.INTENTS.name] += 1
+
+
+def an_offset_is_behind(data: Data) -> None:
+    data[1]["offsets"][topics.INTENTS.name] -= 1
+
+
+SPOILS: list[tuple[Spoil, str, str]] = [
+    (a_row_is_other, SIX, "table payments, key "),
+    (a_row_is_missing, SIX, "has no row, its changelog ["),
+    (a_row_is_too_many, SIX, "table credits, key 'of nobody': has [1], its changelog no row"),
+    (a_balance_is_other, SIX, "table accounts"),
+    (a_balance_is_other, ROWS, "of ledger.postings leaves Purse("),
+    (the_step_is_ahead, NINE, "the broker lost committed data"),
+    (a_changelog_offset_is_ahead, NINE, "has the changelog of accounts up to"),
+    (an_offset_is_ahead, NINE, "has read payments.intents up to"),
+    (an_offset_is_behind, NINE, "has read payments.intents up to"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "check", "words"), SPOILS, ids=[f"{s.__name__}-{c[0]}" for s, c, _ in SPOILS])
+def test_each_single_wrong_is_found_and_named(life: Journalled, tmp_path: Path, spoil: Spoil, check: str, words: str):
+    """One thing other in one store, and the check says in which, and where."""
+    data = data_of(life, 1)
+    spoil(data)
+    found = failed(judged(Logs(life), {1: write(tmp_path / "p1", data)}))
+    assert words in found[check]
+    assert str(tmp_path / "p1") in found[check]
+
+
+def test_a_store_is_looked_into_while_its_worker_writes(tmp_path: Path):
+    """It is seen as it stood when it was opened, its lock and its files stay as they are."""
+    store = rocksdb_stores(LIMITS).open(tmp_path / "p0")
+    store.write([(row_key("accounts", "alice"), b"[1]")], {"step": 1})
+    files = sorted(path.name for path in (tmp_path / "p0").iterdir())
+    with Snapshot(tmp_path / "p0", 0) as snapshot:
+        assert sorted(path.name for path in (tmp_path / "p0").iterdir()) == files
+        store.write([(row_key("accounts", "alice"), b"[2]"), (row_key("accounts", "bob"), b"[3]")], {"step": 2})
+        assert snapshot.meta["step"] == 1
+        assert list(snapshot.rows("accounts")) == [(b"alice", b"[1]")]
+        assert list(snapshot.rows("credits")) == []
+    store.close()
+    with Snapshot(tmp_path / "p0", 0) as snapshot:
+        assert [row for _, row in snapshot.rows("accounts")] == [b"[2]", b"[3]"]
