@@ -22,27 +22,54 @@ STATE = "state.json"
 LOG = "server.log"
 
 
+class Place(NamedTuple):
+    """The ports of one node."""
+
+    node: int
+    """Its id, from 1."""
+    port: int
+    """For clients and for the other nodes."""
+    controller_port: int
+    proxied_port: int = 0
+    """A second port, for clients that are told to come to `advertised_port`; 0: there is none."""
+    advertised_port: int = 0
+
+
 class BrokerState(NamedTuple):
-    """A broker that `up` started."""
+    """A node that `up` started."""
 
     pid: int
     started: str
     """When the process started, as the kernel tells it: a pid alone is reused."""
     bootstrap: str
-    """Address for clients, "127.0.0.1:9092"."""
+    """Address for clients, "127.0.0.1:9092"; with three nodes all their addresses, with commas between."""
     port: int
     controller_port: int
     version: str
     """Kafka's."""
     log: Path
     """Kafka's own log, WARN and worse."""
+    node: int = 1
+    """Its id, from 1."""
+    proxied_port: int = 0
+    advertised_port: int = 0
+
+    @property
+    def address(self) -> str:
+        """Its own, "127.0.0.1:9092"."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def place(self) -> Place:
+        """Its ports."""
+        return Place(self.node, self.port, self.controller_port, self.proxied_port, self.advertised_port)
 
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Brokers of this very process, so that they are reaped when they end."""
 
 
-def spawn(folder: Path, words: Sequence[str], port: int, controller_port: int) -> BrokerState:
+def spawn(folder: Path, words: Sequence[str], place: Place, bootstrap: str) -> BrokerState:
     """Runs `words` in `folder`, in a session of its own (Ctrl-C does not reach it), and writes the state file."""
     log = folder / LOG
     if log.exists():
@@ -58,7 +85,8 @@ def spawn(folder: Path, words: Sequence[str], port: int, controller_port: int) -
             ) from None
     _children[child.pid] = child
     started = start_time(child.pid) or ""
-    state = BrokerState(child.pid, started, f"{HOST}:{port}", port, controller_port, KAFKA_VERSION, log)
+    ports = {name: value for name, value in place._asdict().items() if name != "node"}
+    state = BrokerState(child.pid, started, bootstrap, version=KAFKA_VERSION, log=log, node=place.node, **ports)
     try:
         write_whole(folder / STATE, json.dumps({**state._asdict(), "log": str(log)}, indent=1) + "\n")
     except OSError:
@@ -131,18 +159,26 @@ def await_end(state: BrokerState, seconds: float) -> bool:
     return True
 
 
-def stop(state: BrokerState) -> bool:
+def stop(*states: BrokerState) -> bool:
     """SIGTERM, 30 s, SIGKILL; True when SIGTERM was enough. Raises BrokerError when nothing helps."""
-    kill(state, signal.SIGTERM)
-    if await_end(state, STOP_SECONDS):
-        return True
-    kill(state, signal.SIGKILL)
-    if not await_end(state, STOP_SECONDS):
-        raise BrokerError(
-            f"The broker (pid {state.pid}) does not end, not even by SIGKILL: the system holds it, mostly a disk that "
-            f"does not answer. See `ps -o stat,wchan -p {state.pid}`."
-        )
-    return False
+    for state in states:
+        kill(state, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    stubborn = [state for state in states if not await_end(state, max(0.0, deadline - time.monotonic()))]
+    end_now(*stubborn)
+    return not stubborn
+
+
+def end_now(*states: BrokerState) -> None:
+    """SIGKILL; returns when the processes have ended. Raises BrokerError when one does not."""
+    for state in states:
+        kill(state, signal.SIGKILL)
+    for state in states:
+        if not await_end(state, STOP_SECONDS):
+            raise BrokerError(
+                f"The broker (pid {state.pid}) does not end, not even by SIGKILL: the system holds it, mostly a disk "
+                f"that does not answer. See `ps -o stat,wchan -p {state.pid}`."
+            )
 
 
 def log_tail(log: Path) -> str:

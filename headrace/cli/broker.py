@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.common import UNREACHABLE, Json, fail, print_json, say, settings
+from headrace.cli.common import UNREACHABLE, USAGE, Json, fail, print_json, say, settings
 
 if TYPE_CHECKING:
     from headrace.broker import Status
@@ -17,24 +17,46 @@ def up(
         int | None,
         typer.Option("--port", min=0, max=65535, help="Where to listen on 127.0.0.1; 0 takes a free port.  [9092]"),
     ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--nodes", help="1 or 3; with three, payments go on when one dies.  [what the data is for, else 1]"
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start the local Kafka, or find it running; fetch it the first time.
 
-    With KAFKA_BOOTSTRAP_SERVERS set nothing is started: that Kafka is checked instead.
+    With `--nodes 3` there are three of them on ports that follow each other, each record is on all three, and the
+    payments go on when one is killed; a further `up` starts what has died. With KAFKA_BOOTSTRAP_SERVERS set nothing
+    is started: that Kafka is checked instead.
 
-    Examples: `headrace up`, `headrace up --port 9192`
+    Examples: `headrace up`, `headrace up --port 9192`, `headrace up --nodes 3`
     """
     from headrace import broker
+
+    if nodes not in (None, 1, 3):
+        fail(
+            f"--nodes {nodes}: the local Kafka has 1 node or 3. With any other number: KAFKA_BOOTSTRAP_SERVERS.", USAGE
+        )
 
     told = settings()
     foreign = _foreign(told)
     if foreign is not None:
         _show_foreign(foreign, as_json)
         return
-    state = broker.up(told.home, port, say if as_json else typer.echo)
+    state = broker.up(told.home, port, say if as_json else typer.echo, nodes=nodes)
     if as_json:
-        print_json({**state._asdict(), "log": str(state.log)})
+        print_json(
+            {
+                "pid": state.pid,
+                "bootstrap": state.bootstrap,
+                "port": state.port,
+                "version": state.version,
+                "log": str(state.log),
+                "nodes": _nodes(broker.status(told.home)),
+            }
+        )
 
 
 def down(
@@ -95,7 +117,15 @@ def _plain(seen: "Status") -> dict[str, Any]:
         "topics": seen.topics,
         "data_bytes": seen.data_bytes,
         "log": str(state.log) if state else None,
+        "nodes": _nodes(seen),
     }
+
+
+def _nodes(seen: "Status") -> list[dict[str, Any]]:
+    return [
+        {"node": one.node, "address": one.address, "pid": one.pid, "running": runs, "log": str(one.log)}
+        for one, runs in seen.nodes
+    ]
 
 
 def _tell(seen: "Status") -> None:
@@ -105,6 +135,8 @@ def _tell(seen: "Status") -> None:
     elif not seen.running:
         typer.echo(f"The local Kafka (pid {state.pid}) died; its data is kept. Start it again: headrace up")
         typer.echo(f"  log         {state.log}")
+    elif len(seen.nodes) > 1:
+        _tell_cluster(seen, state.version)
     else:
         typer.echo(f"Kafka {state.version} " + ("is ready" if seen.ready else "runs but does not answer"))
         typer.echo(f"  address     {state.bootstrap}")
@@ -114,6 +146,20 @@ def _tell(seen: "Status") -> None:
             typer.echo(f"  topics      {seen.topics}")
         typer.echo(f"  data        {seen.data_bytes / 1e6:.1f} MB on disk")
         typer.echo(f"  log         {state.log}")
+
+
+def _tell_cluster(seen: "Status", version: str) -> None:
+    alive = sum(runs for _, runs in seen.nodes)
+    word = "is ready" if seen.ready else "does not answer"
+    typer.echo(f"Kafka {version} {word}, {alive} of {len(seen.nodes)} nodes run")
+    for one, runs in seen.nodes:
+        how = f"pid {one.pid}" if runs else f"died (pid {one.pid}); start it again: headrace up"
+        typer.echo(f"  node {one.node}      {one.address}  {how}")
+        typer.echo(f"    log       {one.log}")
+    typer.echo(f"  cluster id  {seen.cluster_id or 'unknown'}")
+    if seen.topics is not None:
+        typer.echo(f"  topics      {seen.topics}")
+    typer.echo(f"  data        {seen.data_bytes / 1e6:.1f} MB on disk")
 
 
 def _show_foreign(cluster: "ClusterConfig", as_json: bool) -> None:

@@ -6,6 +6,8 @@ import typer
 
 from headrace.cli.common import FAILED, Json, Run, fail, print_json, say, settings, table
 
+REPLICAS = "Replicas of each partition.  [HEADRACE_REPLICATION, the brokers' default]"
+
 app = typer.Typer(no_args_is_help=True, help="Create and list the topics.", rich_markup_mode="markdown")
 
 
@@ -15,9 +17,7 @@ def create(
         int | None,
         typer.Option(min=1, max=1000, help="Partitions of each topic, fixed from then on.  [HEADRACE_PARTITIONS, 4]"),
     ] = None,
-    replication: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Replicas of each partition.  [HEADRACE_REPLICATION, 1]")
-    ] = None,
+    replication: Annotated[int | None, typer.Option(min=1, max=100, help=REPLICAS)] = None,
     run: Run = None,
     as_json: Json = False,
 ) -> None:

@@ -12,7 +12,10 @@ import pytest
 from cluster import Cluster
 
 from headrace import broker
+from schemas.keys import partition_of
 from topologies import topics
+from topologies.engine.config import ClusterConfig
+from topologies.engine.sender import Sender
 
 pytestmark = pytest.mark.broker
 
@@ -218,6 +221,21 @@ def test_a_broker_restart_is_survived(tmp_path, seed):
     finally:
         cluster.close()
         broker.down(home, say=print)
+
+
+def test_a_record_as_large_as_a_broker_takes_stops_nobody(cluster):
+    """Its dead letter is larger still, and has its place."""
+    cluster.worker()
+    open_and_fund(cluster)
+    cluster.settle()
+    large = Sender(ClusterConfig(cluster.bootstrap, cluster.prefix, {"message.max.bytes": "1048000"}))
+    large.send(topics.INTENTS.name, b"customer-1", b"x" * 1_000_050, partition=partition_of("customer-1", 4))
+    large.flush()
+    large.close()
+    cluster.pay("customer-1", "customer-2", 5)
+    report = cluster.settle().to_json()
+    assert report["events_by_status"] == {"COMPLETED": len(CUSTOMERS) + 1}
+    assert sum(report["dead_letters"].values()) == 1
 
 
 def test_poison_is_put_aside_and_good_payments_go_on(cluster, seed):

@@ -15,6 +15,10 @@ from headrace import broker, broker_process
 from headrace.broker import BrokerError
 from headrace.kafka_version import kafka_version
 
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
+
+from proxy import Api, Proxy
+
 pytestmark = pytest.mark.broker
 
 
@@ -166,6 +170,20 @@ def test_a_broker_that_cannot_start_shows_its_log_and_leaves_nothing_running(hom
         broker.up(home, port=0, say=lambda _: None)
     assert broker.running(home) is None
     assert not (home / "broker" / "state.json").exists()
+
+
+@pytest.mark.usefixtures("kafka")
+def test_clients_that_come_by_a_proxy_are_told_to_stay_there(home):
+    """The node advertises the proxy's port to those who come through it, its own to the others."""
+    with Proxy() as proxy:
+        state = broker.up(home, port=0, say=lambda _: None, advertised=[proxy.port])
+        proxy.lead_to(state.proxied_port)
+        create(state.bootstrap, "proxied")
+        assert broker.ask(state.bootstrap).nodes == {1: state.bootstrap}
+        assert broker.ask(f"127.0.0.1:{proxy.port}").nodes == {1: f"127.0.0.1:{proxy.port}"}
+        publish(f"127.0.0.1:{proxy.port}", "proxied", b"by the proxy")
+        assert proxy.counts[f"request {Api.PRODUCE}"] == 1
+        assert first_value(state.bootstrap, "proxied") == b"by the proxy"
 
 
 def test_with_another_kafka_named_nothing_is_started(kafka, tmp_path):

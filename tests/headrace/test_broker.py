@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace import broker, broker_process, jvm
+from headrace import broker, broker_config, broker_data, broker_process, broker_start, jvm
 from headrace.broker import BrokerError, BrokerState
+from headrace.broker_process import Place
+
+PLACE = Place(1, 1, 2)
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def sleeper():
 
 
 def write_state(home, **changes) -> BrokerState:
-    folder = home / "broker"
+    folder = broker_data.node_folder(home / "broker", changes.get("node", 1))
     folder.mkdir(parents=True, exist_ok=True)
     state = BrokerState(1, "never", "127.0.0.1:9092", 9092, 9093, "4.3.1", folder / "server.log")._replace(**changes)
     (folder / "state.json").write_text(json.dumps({**state._asdict(), "log": str(state.log)}))
@@ -167,15 +170,15 @@ def test_a_running_broker_on_another_port_is_not_taken_for_the_one_asked_for(tmp
 def test_a_kafka_that_ends_while_it_starts_is_shown_with_the_end_of_its_log(tmp_path):
     """Not ready means: the log's last lines in the error, and the usual trouble explained."""
     script = "import sys; print('java.io.IOException: No space left on device'); sys.exit(1)"
-    state = broker_process.spawn(tmp_path, [sys.executable, "-c", script], 1, 2)
+    state = broker_process.spawn(tmp_path, [sys.executable, "-c", script], PLACE, "127.0.0.1:1")
     with pytest.raises(BrokerError, match=r"(?s)ended while it started.*No space left.*disk that holds .* is full"):
-        broker._await_ready(state, None)
+        broker_start.await_ready([state], None)
 
 
 def test_the_old_log_is_kept_once(tmp_path):
     """server.log of this start, server.log.1 of the one before, and no more."""
     for word in ("first", "second", "third"):
-        state = broker_process.spawn(tmp_path, [sys.executable, "-c", f"print('{word}')"], 1, 2)
+        state = broker_process.spawn(tmp_path, [sys.executable, "-c", f"print('{word}')"], PLACE, "127.0.0.1:1")
         assert broker_process.await_end(state, 30)
     assert (tmp_path / "server.log").read_text() == "third\n"
     assert (tmp_path / "server.log.1").read_text() == "second\n"
@@ -184,7 +187,7 @@ def test_the_old_log_is_kept_once(tmp_path):
 
 def test_the_broker_has_a_session_of_its_own(tmp_path):
     """Ctrl-C in the terminal does not reach it."""
-    state = broker_process.spawn(tmp_path, [sys.executable, "-c", "import time; time.sleep(600)"], 1, 2)
+    state = broker_process.spawn(tmp_path, [sys.executable, "-c", "import time; time.sleep(600)"], PLACE, "127.0.0.1:1")
     try:
         assert os.getsid(state.pid) == state.pid
     finally:
@@ -201,13 +204,13 @@ def test_a_state_file_that_cannot_be_written_leaves_no_process(tmp_path, monkeyp
 
     monkeypatch.setattr(broker_process, "write_whole", full)
     with pytest.raises(OSError, match="No space left"):
-        broker_process.spawn(tmp_path, [sys.executable, "-c", "import time; time.sleep(600)"], 1, 2)
+        broker_process.spawn(tmp_path, [sys.executable, "-c", "import time; time.sleep(600)"], PLACE, "127.0.0.1:1")
     assert broker_process.start_time(started[0]) is None
 
 
 def test_a_disk_without_room_for_kafka_is_said_before_anything_is_written(tmp_path, monkeypatch):
     """Kafka would die of a full disk without a word; so it is not started on one."""
-    monkeypatch.setattr(broker, "free_mb", lambda _: 99)
+    monkeypatch.setattr(broker_data, "free_mb", lambda _: 99)
     with pytest.raises(BrokerError, match=r"disk that holds .* is full \(99 MB free.*HEADRACE_HOME"):
         broker.up(tmp_path, 0, say=lambda _: None)
     assert [path.name for path in (tmp_path / "broker").iterdir()] == ["lock"]
@@ -225,7 +228,7 @@ def test_data_that_is_not_kafkas_is_never_formatted_over(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "precious").write_text("x")
     with pytest.raises(BrokerError, match=r"meta\.properties.*--wipe"):
-        broker._format(tmp_path, ["false"], lambda _: None)
+        broker_data.format_nodes(tmp_path, 1, ["false"], lambda _: None)
     assert (tmp_path / "data" / "precious").exists()
 
 
@@ -233,8 +236,85 @@ def test_a_format_that_fails_leaves_no_data_folder(tmp_path):
     """Kafka's words in the error; the next `up` formats again."""
     words = [sys.executable, "-c", "import os, sys; os.mkdir('data.new'); sys.exit('no luck')"]
     with pytest.raises(BrokerError, match=r"(?s)could not format.*no luck"):
-        broker._format(tmp_path, words, lambda _: None)
+        broker_data.format_nodes(tmp_path, 1, words, lambda _: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_three_nodes_know_each_other_and_keep_every_record_three_times(tmp_path):
+    """All voters in each node's settings, replication 3, two in sync; a proxied port beside the plain one."""
+    cluster = broker_config.places(3, 9092, {}, advertised=[7001, 7002, 7003])
+    assert [place.port for place in cluster] == [9092, 9093, 9094]
+    assert len({port for place in cluster for port in place[1:4]}) == 9
+    broker_config.write_properties(tmp_path / "second", cluster[1], cluster)
+    told = dict(line.split("=", 1) for line in (tmp_path / "second").read_text().splitlines() if "=" in line)
+    voters = ",".join(f"{place.node}@127.0.0.1:{place.controller_port}" for place in cluster)
+    assert (told["node.id"], told["controller.quorum.voters"]) == ("2", voters)
+    assert f"PROXIED://127.0.0.1:{cluster[1].proxied_port}" in told["listeners"].split(",")
+    assert told["advertised.listeners"] == "PLAINTEXT://127.0.0.1:9093,PROXIED://127.0.0.1:7002"
+    replicas = {told[name] for name in told if name.endswith("replication.factor")}
+    in_sync = {told[name] for name in told if name.endswith(("min.isr", "min.insync.replicas"))}
+    assert (replicas, in_sync) == ({"3"}, {"2"})
+
+
+def test_nodes_that_died_get_the_ports_they_had():
+    """Without `--port`: clients find them where they were; the others' ports are free ones."""
+    assert [place.port for place in broker_config.places(3, None, {1: 9192, 2: 9500})] == [9192, 9500, 9094]
+
+
+def test_any_node_that_runs_is_a_running_broker(tmp_path, sleeper):
+    """Node 1 has died, node 2 runs: that one is found, status tells both, `down` ends it and forgets both."""
+    write_state(tmp_path)
+    second = write_state(tmp_path, node=2, pid=sleeper.pid, started=broker_process.start_time(sleeper.pid))
+    assert broker.running(tmp_path) == second
+    assert [runs for _, runs in broker.status(tmp_path).nodes] == [False, True]
+    assert broker.down(tmp_path, say=lambda _: None) is True
+    assert sleeper.wait() == -signal.SIGTERM
+    assert broker.nodes_of(tmp_path) == {}
+
+
+def test_one_node_is_killed_or_stopped_alone(tmp_path, sleeper):
+    """The others stay; its state stays too, so that it can be started again; a node that there is not is named."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as other:
+        write_state(tmp_path, pid=other.pid, started=broker_process.start_time(other.pid))
+        write_state(tmp_path, node=2, pid=sleeper.pid, started=broker_process.start_time(sleeper.pid))
+        with pytest.raises(BrokerError, match=r"has the nodes \[1, 2\], not \[3\]"):
+            broker.kill_node(tmp_path, 3)
+        broker.kill_node(tmp_path, 2)
+        assert sleeper.wait() == -signal.SIGKILL
+        assert other.poll() is None
+        assert sorted(broker.nodes_of(tmp_path)) == [1, 2]
+        assert broker.stop_node(tmp_path, 1) is True
+        assert other.wait() == -signal.SIGTERM
+
+
+def test_data_of_three_nodes_is_not_started_with_one(tmp_path):
+    """The number of nodes is fixed by the data; both ways out are named, and nothing is touched."""
+    for folder in ("data", "node-2/data", "node-3/data"):
+        (tmp_path / "broker" / folder).mkdir(parents=True)
+    with pytest.raises(BrokerError, match=r"cluster with 3 node\(s\), not 1\..*--nodes 3.*--wipe.*--nodes 1"):
+        broker.up(tmp_path, 0, say=lambda _: None, nodes=1)
+    broker.down(tmp_path, wipe=True, say=lambda _: None)
+    assert [path.name for path in (tmp_path / "broker").iterdir()] == ["lock"]
+
+
+def test_an_interrupted_first_start_of_three_is_begun_anew(tmp_path):
+    """Node 1 is formatted last: without its data what is there is no cluster, and goes."""
+    (tmp_path / "node-3" / "data").mkdir(parents=True)
+    (tmp_path / "node-3" / "data" / "meta.properties").write_text("cluster.id=old\n")
+    code = (
+        "import os, sys; os.mkdir('data.new'); open('data.new/meta.properties', 'w').write('cluster.id=' + sys.argv[3])"
+    )
+    cluster_id = broker_data.format_nodes(tmp_path, 3, [sys.executable, "-c", code], lambda _: None)
+    data = [broker_data.node_folder(tmp_path, node) / "data" for node in (1, 2, 3)]
+    assert cluster_id != "old"
+    assert {broker_data.cluster_id_of(one) for one in data} == {cluster_id}
+    assert broker_data.size(tmp_path) == 3
+
+
+def test_each_node_needs_an_advertised_port_or_none_does(tmp_path):
+    """A node without one would be reached around its proxy."""
+    with pytest.raises(BrokerError, match=r"1 advertised ports do not fit 3 node"):
+        broker.up(tmp_path, 0, say=lambda _: None, nodes=3, advertised=[7001])
 
 
 @pytest.mark.parametrize("heap", ["lots", "64m", "512", "-1g", "1.5g"])

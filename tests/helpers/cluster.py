@@ -28,7 +28,7 @@ def now():
 class Cluster:
     """Topics under a prefix of their own; `close` ends every worker that was started here."""
 
-    def __init__(self, kafka, home, partitions=4):
+    def __init__(self, kafka, home, partitions=4, replication=None):
         self.bootstrap = kafka.bootstrap
         self.home = Path(home)
         self.prefix = f"t{uuid.uuid4().hex[:8]}."
@@ -36,7 +36,7 @@ class Cluster:
         self.partitions = partitions
         self.workers = []
         self.count = 0
-        create_topics(self.config, PAYMENTS, partitions)
+        create_topics(self.config, PAYMENTS, partitions, replication)
         self.sender = Sender(self.config)
 
     def worker(self, instance="a", **env):

@@ -13,6 +13,8 @@ from topologies.plan import Plan
 from topologies.topics import Topic
 
 CALL_S = 15.0
+BROKERS_DEFAULT = -1
+"""As a replication factor: what the brokers are set to."""
 
 
 class ClusterUnreachable(Exception):
@@ -73,11 +75,13 @@ def missing_topics(cluster: ClusterConfig, plan: Plan) -> list[str]:
     return [cluster.prefix + topic.name for topic in needed_topics(plan) if topic.name not in there]
 
 
-def create_topics(cluster: ClusterConfig, plan: Plan, partitions: int = 4, replication: int = 1) -> TopicsReport:
+def create_topics(
+    cluster: ClusterConfig, plan: Plan, partitions: int = 4, replication: int | None = None
+) -> TopicsReport:
     """Creates what is missing; never deletes, never changes what is there.
 
-    Every topic gets the same number of partitions. Raises ClusterUnreachable, and KafkaException
-    where the broker refuses a topic.
+    Every topic gets the same number of partitions; `replication` None takes what the brokers are set to. Raises
+    ClusterUnreachable, and KafkaException where the broker refuses a topic.
     """
     client = admin_client(cluster)
     there = partition_counts(cluster)
@@ -91,11 +95,17 @@ def create_topics(cluster: ClusterConfig, plan: Plan, partitions: int = 4, repli
     if refused:
         return TopicsReport((), (), (), refused)
     new = [
-        NewTopic(cluster.prefix + t.name, num_partitions=partitions, replication_factor=replication, config=t.config)
+        NewTopic(
+            cluster.prefix + t.name,
+            num_partitions=partitions,
+            replication_factor=replication or BROKERS_DEFAULT,
+            config=t.config,
+        )
         for t in wanted
         if t.name not in there
     ]
     created = _create(client, new) if new else ()
+    _await_everywhere(cluster, client, created)
     existing = [topic for topic in wanted if topic.name in there]
     return TopicsReport(
         created,
@@ -115,6 +125,26 @@ def _create(client: AdminClient, new: list[NewTopic]) -> tuple[str, ...]:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
     return tuple(created)
+
+
+def _await_everywhere(cluster: ClusterConfig, client: AdminClient, names: tuple[str, ...]) -> None:
+    """Each broker hears of new topics in its own time, and a worker asks any of them."""
+    clock = cluster.seams.clock
+    deadline = clock.monotonic() + CALL_S
+    for broker in client.list_topics(timeout=CALL_S).brokers.values() if names else ():
+        options = {**cluster.client(log_level=0), "bootstrap.servers": f"{broker.host}:{broker.port}"}
+        while not _tells(cluster.seams.admin(options), names):
+            if clock.monotonic() > deadline:
+                raise ClusterUnreachable(f"the broker at {broker.host}:{broker.port} does not hear of new topics")
+            clock.sleep(0.05)
+
+
+def _tells(client: AdminClient, names: tuple[str, ...]) -> bool:
+    """True where all topics are known, and where the broker does not answer: it is not asked for them either."""
+    try:
+        return set(names) <= set(client.list_topics(timeout=CALL_S).topics)
+    except KafkaException:
+        return True
 
 
 def _drift(client: AdminClient, prefix: str, existing: list[Topic]) -> list[str]:

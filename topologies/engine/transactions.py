@@ -18,6 +18,7 @@ from topologies.engine.crash import crash_point
 from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
 from topologies.engine.limits import Limits
 from topologies.engine.watchdog import Watchdog
+from topologies.topics import LETTER_BYTES
 
 log = logging.getLogger(__name__)
 OLDEST_LIBRDKAFKA = 0x020F00FF
@@ -83,6 +84,7 @@ class Transactions:
                 "transactional.id": identity,
                 "transaction.timeout.ms": limits.transaction_ms,
                 "enable.idempotence": True,
+                "message.max.bytes": LETTER_BYTES,
                 "error_cb": self._note_trouble,
             },
         )
@@ -113,6 +115,8 @@ class Transactions:
                         "is the broker up and its __transaction_state topic healthy?"
                     ) from error
                 self._clock.sleep(0.2)
+                if error.args[0].fatal():
+                    producer = self._new_producer(self._config)  # the other one repeats its error for ever
         self._producer = producer
         self._trouble = False
         if old is not None:
@@ -126,8 +130,8 @@ class Transactions:
         A FENCED answer counts as unknown once; twice within a minute raises Fenced.
         """
         assert contents.offsets, "a transaction without offsets is not fenced by its group"
-        if self._producer is not None:
-            self._producer.poll(0)  # errors since the last transaction are told now, to `_note_trouble`
+        if self._producer is not None and not self._trouble:
+            self._hear(self._producer)
         if self._producer is None or self._trouble:
             self.renew()
         producer = self._producer
@@ -149,6 +153,13 @@ class Transactions:
         except (KafkaException, BufferError, _ShortBatchError) as error:
             return self._failed(producer, error)
         return self._commit(producer)
+
+    def _hear(self, producer: Producer) -> None:
+        """Errors since the last transaction are told now, to `_note_trouble`; a fatal one by an exception."""
+        try:
+            producer.poll(0)
+        except KafkaException as error:
+            self._note_trouble(error.args[0])
 
     def _commit(self, producer: Producer) -> Outcome:
         crash_point("during_commit")
