@@ -1,7 +1,7 @@
 """What a publisher makes sure of before a record leaves: types, lengths, amounts, names.
 
-These are the mistakes that admission would answer with a refusal or a dead letter (R16, guards 0 and 2 of
-docs/rules.md). Whether an account exists or has the money is for the pipeline to say.
+These are the mistakes that the pipeline would answer with a refusal or a dead letter (R10, guards 0 and 2 of
+docs/rules.md; R23, R26, R44). Whether an account exists or has the money is for the pipeline to say.
 """
 
 import types
@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 from schemas.aliases import normal_alias
-from schemas.cards import holds_pan
-from schemas.events import AccountAction, AccountCommand, AliasAction, AliasClaim, Intent, Kind, Micros
+from schemas.cards import handle_holds_pan, holds_pan
+from schemas.events import AccountAction, AccountCommand, AliasClaim, Intent, Kind, Micros
 from schemas.money import MAX_MINOR, exponent
 
 Record = Intent | AccountCommand | AliasClaim
@@ -41,25 +41,25 @@ class Refused(Exception):
 
 
 def check(record: Record, *, pan_guard: bool = True) -> None:
-    """Raises Refused at the first thing that is wrong. `pan_guard` False lets card numbers pass as ids (R44)."""
+    """Raises Refused at the first thing that is wrong. `pan_guard` False lets card numbers pass as accounts (R44)."""
     if not isinstance(record, Intent | AccountCommand | AliasClaim):
         raise Refused(
             "record", f"is a {type(record).__name__}", "publish an Intent, an AccountCommand or an AliasClaim"
         )
     for (name, is_right, wanted), value in zip(_TYPES[type(record)], record, strict=True):
         if not is_right(value):
-            raise Refused(name, f"is {_shown(value)}", f"it must be {wanted}")
+            raise Refused(name, f"is {brief(value)}", f"it must be {wanted}")
     if isinstance(record, Intent):
         _check_intent(record)
-        if pan_guard:
-            _refuse_pans(record)
     elif isinstance(record, AccountCommand):
         _check_command(record)
     else:
         _check_claim(record)
+    _refuse_pans(record, pan_guard=pan_guard)
 
 
-def _shown(value: object) -> str:
+def brief(value: object) -> str:
+    """A value as a message shows it: as Python writes it, at most 60 characters."""
     text = repr(value.value if isinstance(value, StrEnum) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -159,7 +159,7 @@ def _check_intent(intent: Intent) -> None:
     _customer("creditor", intent.creditor)
     _money(intent.amount_minor, intent.currency)
     if intent.creditor_alias is not None and normal_alias(intent.creditor_alias) is None:
-        raise Refused("creditor_alias", f"is {_shown(intent.creditor_alias)}", _ALIAS_FORM)
+        raise Refused("creditor_alias", f"is {brief(intent.creditor_alias)}", _ALIAS_FORM)
     if not intent.creditor and not intent.creditor_alias:
         raise Refused("creditor", "is empty", "name the creditor's account, or a creditor_alias")
     if intent.creditor == intent.debtor:
@@ -185,10 +185,19 @@ def _check_place(intent: Intent) -> None:
         raise Refused("longitude", f"is {longitude}", "it must be -180 to 180 degrees")
 
 
-def _refuse_pans(intent: Intent) -> None:
-    for name in ("debtor", "creditor", "device_id"):
-        if holds_pan(getattr(intent, name) or ""):
+def _refuse_pans(record: Record, *, pan_guard: bool) -> None:
+    for name, holds in _PAN_IN[type(record)].items():
+        if (pan_guard or name not in _ACCOUNTS) and holds(getattr(record, name) or ""):
             raise Refused(name, "holds a card number", "publish a token in its place (R44)")
+
+
+_ACCOUNTS = ("debtor", "creditor", "account")
+_PAN_IN: dict[type[Record], dict[str, Callable[[str], bool]]] = {
+    Intent: {"debtor": holds_pan, "creditor": holds_pan, "device_id": holds_pan, "creditor_alias": handle_holds_pan},
+    AccountCommand: {"account": holds_pan},
+    AliasClaim: {"account": holds_pan, "alias": handle_holds_pan},
+}
+"""Fields in which a card number makes a dead letter, and how it is found."""
 
 
 def _check_command(command: AccountCommand) -> None:
@@ -211,6 +220,8 @@ def _check_command(command: AccountCommand) -> None:
         value = getattr(command, name)
         if value is not None and not 0 <= value <= MAX_MINOR:
             raise Refused(name, f"is {value}", f"it must be 0 to {MAX_MINOR}")
+    if command.window_s is None and (command.max_amount_minor, command.max_count) != (None, None):
+        raise Refused("window_s", "is missing", "max_amount_minor and max_count need the window in which they count")
 
 
 def _check_claim(claim: AliasClaim) -> None:
@@ -218,8 +229,6 @@ def _check_claim(claim: AliasClaim) -> None:
     _customer("account", claim.account)
     normal = normal_alias(claim.alias)
     if normal is None:
-        raise Refused("alias", f"is {_shown(claim.alias)}", _ALIAS_FORM)
+        raise Refused("alias", f"is {brief(claim.alias)}", _ALIAS_FORM)
     if normal != claim.alias:
-        raise Refused("alias", f"is {_shown(claim.alias)}", f"write it in its normal form, {normal}")
-    if claim.command == AliasAction.CLAIM and holds_pan(claim.account):
-        raise Refused("account", "holds a card number", "use an account id that is none (R44)")
+        raise Refused("alias", f"is {brief(claim.alias)}", f"write it in its normal form, {normal}")

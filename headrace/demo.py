@@ -47,7 +47,8 @@ class Wanted(NamedTuple):
     workers: int
     """0: those of `headrace run --run ID`."""
     partitions: int = 4
-    replication: int = 1
+    replication: int | None = None
+    """None: what the brokers are set to."""
 
 
 class Books(NamedTuple):

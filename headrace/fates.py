@@ -34,9 +34,6 @@ class Fates:
         self.decided = 0
         self.failed: str | None = None
         """Why an intent could not be delivered."""
-        self.first_at = 0
-        """µs: when the first answer was seen."""
-        self.last_at = 0
         self._intents = (prefix + topics.INTENTS.name).encode()
         self._decode = codec.decoder(topics.EVENTS.subject)
         self._waiting: dict[int, int] = {}
@@ -70,8 +67,6 @@ class Fates:
         if not records:
             return
         now = time_ns() // 1_000
-        self.first_at = self.first_at or now
-        self.last_at = now
         for raw in records:
             if raw.topic == topics.EVENTS.name:
                 assert raw.value is not None, raw

@@ -9,7 +9,6 @@ import time
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
-    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
@@ -19,6 +18,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.missing import require_topics
+from replay.reader import consumer
 from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
 from topologies.plan import Plan
@@ -148,28 +148,23 @@ def _first_waiting(cluster: ClusterConfig, starts: dict[Where, int]) -> dict[Whe
     """
     if not starts:
         return {}
-    consumer = Consumer(
-        cluster.client(
-            **{
-                "group.id": f"{cluster.prefix}headrace.lag",
-                "log_level": 0,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "queued.min.messages": 1,
-                "fetch.message.max.bytes": 65_536,
-            }
-        )
+    client = consumer(
+        cluster,
+        "lag",
+        **{
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "queued.min.messages": 1,
+            "fetch.message.max.bytes": 65_536,
+        },
     )
     found: dict[Where, tuple[int, float]] = {}
     open_places = set(starts)
     try:
-        consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
+        client.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         deadline = time.monotonic() + READ_S
         while open_places:
-            message = consumer.poll(1.0)
+            message = client.poll(1.0)
             if message is None:
                 if time.monotonic() > deadline:
                     topic, partition = min(open_places)
@@ -184,7 +179,7 @@ def _first_waiting(cluster: ClusterConfig, starts: dict[Where, int]) -> dict[Whe
             open_places.discard(place)
             if error is None:
                 found[place] = (int(message.offset() or 0), message.timestamp()[1] / 1000)
-                consumer.pause([TopicPartition(*place)])
+                client.pause([TopicPartition(*place)])
     finally:
-        consumer.close()
+        client.close()
     return found

@@ -98,7 +98,7 @@ def option_name(variable: str) -> str | None:
 def checked(name: str, where: str | None = None) -> str:
     """`name` if it is an option that a user may set; `where` is what he wrote. Raises UnknownOption."""
     if name not in NAMES:
-        raise UnknownOption(f"{where or name!r} is no option of librdkafka; {_nearest(name, NAMES)}")
+        raise UnknownOption(f"{where or name} is no option of librdkafka; {_nearest(name, NAMES)}")
     if name in OWNED:
         raise UnknownOption(
             f"{where or name} can't be set: exactly-once stands on {name}, and the engine sets it; remove it"

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import orjson
 
-from headrace.checks import Record, Refused, check
+from headrace.checks import Record, Refused, brief, check
 from schemas import money
 from schemas.aliases import normal_alias
 from schemas.events import AccountAction, AccountCommand, AliasAction, AliasClaim, Intent, Kind
@@ -159,8 +159,8 @@ def _uncelled(cells: Mapping[str, str]) -> Fields | Refused:
                 found[name] = cell.split()
             elif name == "metadata":
                 found[name] = orjson.loads(cell)
-            elif name in _TIMES and cell.isascii() and cell.isdigit():
-                found[name] = int(cell)
+            elif name in _TIMES and cell.isdigit():
+                found[name] = _number(name, cell, int)
     except orjson.JSONDecodeError as error:
         return Refused(
             "metadata", f"is no JSON: {error.msg} at character {error.colno}", 'write an object, such as {"order":"17"}'
@@ -172,9 +172,9 @@ def _uncelled(cells: Mapping[str, str]) -> Fields | Refused:
 
 def _number(name: str, cell: str, kind: type[int] | type[float]) -> float:
     try:
-        return kind(cell.replace("_", "?"))
-    except ValueError:
-        raise Refused(name, f"is {cell!r}", "write a plain number") from None
+        return kind(cell if cell.isascii() and "_" not in cell else "?")
+    except ValueError:  # also too many digits
+        raise Refused(name, f"is {brief(cell)}", "write a plain number") from None
 
 
 def _known(name: str, kind: type[Record]) -> None:
@@ -207,7 +207,9 @@ def _micros(name: str, value: Any) -> Any:
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise Refused(name, f"is {value!r}", "write ISO 8601, such as 2026-11-21T09:00:00Z, or µs since 1970") from None
+        raise Refused(
+            name, f"is {brief(value)}", "write ISO 8601, such as 2026-11-21T09:00:00Z, or µs since 1970"
+        ) from None
     if moment.tzinfo is None:
         raise Refused(name, f"is {value!r}, which has no zone", "add Z or an offset such as +01:00")
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -232,11 +234,13 @@ def _minor(fields: Fields) -> int:
     if "amount_minor" in fields:
         raise Refused("amount", "stands beside amount_minor", "give one of them")
     if not isinstance(amount, str):
-        raise Refused("amount", f"is the number {amount!r}", 'write it as text, "12.34", or give amount_minor')
+        raise Refused("amount", f"is {brief(amount)}, no text", 'write it as text, "12.34", or give amount_minor')
     if not isinstance(currency, str) or money.exponent(currency) is None:
-        raise Refused("currency", f"is {currency!r}", "an amount needs an ISO 4217 code with a minor unit, such as EUR")
+        raise Refused(
+            "currency", f"is {brief(currency)}", "an amount needs an ISO 4217 code with a minor unit, such as EUR"
+        )
     if not _DECIMAL.fullmatch(amount):
-        raise Refused("amount", f"is {amount[:60]!r}", 'write digits and a point, such as "12.34"')
+        raise Refused("amount", f"is {brief(amount)}", 'write digits and a point, such as "12.34"')
     try:
         return money.to_minor(amount, currency)
     except ValueError as error:

@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     """Name of this worker, stable over restarts; None takes the first free slot of this host."""
     partitions: Annotated[int, Field(ge=1, le=1000)] = 4
     """Partitions of new topics."""
-    replication: Annotated[int, Field(ge=1, le=100)] = 1
-    """Replicas of new topics."""
+    replication: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Replicas of new topics; None: what the brokers are set to."""
     screening: Path | None = None
     """TOML file with screening's thresholds; None takes headrace/screening.toml."""
     web_host: str = "127.0.0.1"

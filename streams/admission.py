@@ -210,7 +210,9 @@ def _without_pans(intent: Intent) -> Intent:
 
 def _alert(received: Received) -> Alert:
     where = f"{received.topic} partition {received.partition} offset {received.offset}"
-    return Alert("pan-masked", f"{where}: the metadata holds a card number; the topic keeps it, all we write has it masked")
+    return Alert(
+        "pan-masked", f"{where}: the metadata holds a card number; the topic keeps it, all we write has it masked"
+    )
 
 
 def owner_key(alias: str, partition: int) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from schemas import events
 
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+LETTER_BYTES = 2_097_152
+"""The largest dead letter: twice the largest record that a broker takes by default, so any fits with our headers."""
 APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -50,7 +52,7 @@ BY_NAME = {topic.name: topic for topic in CONTRACT}
 
 def dead_letters(agent: str) -> Topic:
     """The dead-letter topic of an agent."""
-    return Topic(f"dlq.payments.{agent}", None, "as read")
+    return Topic(f"dlq.payments.{agent}", None, "as read", KEPT | {"max.message.bytes": str(LETTER_BYTES)})
 
 
 def changelog(table: str) -> Topic:

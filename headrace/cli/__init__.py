@@ -85,8 +85,12 @@ _CODES = {
     "headrace.jars.BrokerError": common.UNREACHABLE,
     "headrace.checks.Refused": common.FAILED,
     "headrace.missing.MissingTopics": common.UNREACHABLE,
+    "replay.accounts.BooksDisagree": common.FAILED,
+    "replay.accounts.UnknownAccount": common.FAILED,
     "replay.reader.TopicMissing": common.UNREACHABLE,
     "replay.reader.Unreachable": common.UNREACHABLE,
+    "replay.story.UnknownPayment": common.FAILED,
+    "replay.story.Unreadable": common.FAILED,
     "topologies.engine.admin.ClusterUnreachable": common.UNREACHABLE,
     "topologies.engine.sender.Undelivered": common.UNREACHABLE,
     "topologies.engine.errors.WorkerStopped": common.FAILED,
@@ -114,11 +118,18 @@ def main() -> None:
         sys.exit(common.USAGE)
     try:
         app(prog_name="headrace")
+    except SystemExit as ended:
+        if ended.code:
+            cause = ended.__context__  # what a command or typer itself has ended with, and said
+            told = getattr(cause, "format_message", lambda: "interrupted")
+            common.print_error(told(), int(ended.code))
+        raise
     except Exception as error:
         explained = explain(error)
         if explained is None:
             raise
-        sys.stderr.write(f"headrace: {explained[0]}\n")
+        common.say(f"headrace: {explained[0]}")
+        common.print_error(*explained)
         sys.exit(explained[1])
 
 

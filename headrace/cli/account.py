@@ -5,17 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Run, fail, print_json, settings, table
+from headrace.cli.common import Json, Run, group, print_json, reading, table, visible
 
 if TYPE_CHECKING:
     from replay.accounts import AccountBooks, Balance, Line
 
-app = typer.Typer(no_args_is_help=True, help="Look at accounts.", rich_markup_mode="markdown")
-
-
-@app.callback()
-def _group() -> None:
-    """Makes a group of a single command."""
+app = group("Look at accounts.")
 
 
 @app.command()
@@ -32,15 +27,10 @@ def show(
 
     Examples: `headrace account show alice`, `headrace account show alice --entries 20 --json`
     """
-    cluster = settings(run).cluster()
-    from replay.accounts import BooksDisagree, UnknownAccount, account_books
-    from replay.reader import Reader
+    with reading(run) as reader:
+        from replay.accounts import account_books
 
-    try:
-        with Reader(cluster) as reader:
-            found = account_books(reader, account, entries)
-    except (UnknownAccount, BooksDisagree) as error:
-        fail(str(error))
+        found = account_books(reader, account, entries)
     if as_json:
         print_json(as_dict(found))
     else:
@@ -80,7 +70,7 @@ def tell(found: "AccountBooks") -> None:
     from headrace.moments import shown
     from schemas.money import format_minor
 
-    typer.echo(f"account {found.account}, partition {found.partition}\n")
+    typer.echo(f"account {visible(found.account)}, partition {found.partition}\n")
     rows: list[Sequence[object]] = [("currency", "posted", "held", "available", "entries", "last at")]
     for one in found.balances:
         posted, held = format_minor(one.posted, one.currency), format_minor(one.held, one.currency)

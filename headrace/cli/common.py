@@ -6,7 +6,8 @@ imported inside the command, so that `headrace --help` answers at once.
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
@@ -14,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from headrace.settings import Settings
+    from replay.reader import Reader
 
 DONE, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes: done, a check failed, wrong usage, a service can't be reached, Ctrl-C."""
@@ -39,23 +41,71 @@ chosen = Global()
 """Set by the app before a command runs."""
 
 
+class Failed(typer.Exit):
+    """A command has ended with a message, which was said."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(code)
+        self._message = message
+
+    def format_message(self) -> str:
+        """What was said, under the name that typer's own errors have for it."""
+        return self._message
+
+
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """Ends the command: `message` (the thing, the reason, the way out) on standard error, and the exit code."""
     say(f"headrace: {message}")
-    raise typer.Exit(code)
+    raise Failed(message, code)
 
 
 def say(line: str = "") -> None:
-    """One line of progress or explanation, on standard error."""
-    typer.echo(line, err=True)
+    """Progress or an explanation, on standard error; mostly one line."""
+    typer.echo("\n".join(map(visible, line.split("\n"))), err=True)
+
+
+def visible(text: str) -> str:
+    """`text` on one line, with what a terminal might obey, such as an escape in somebody's account id, made visible."""
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+_has_result = False
+"""Whether `print_json` was called."""
 
 
 def print_json(result: Any) -> None:
     """One JSON object on one line of standard output; NamedTuples become arrays, so hand in dicts."""
+    global _has_result
     import orjson
 
+    _has_result = True
     sys.stdout.write(orjson.dumps(result, default=_plain).decode() + "\n")
     sys.stdout.flush()
+
+
+def group(about: str) -> typer.Typer:
+    """A command that holds commands of its own."""
+    app = typer.Typer(no_args_is_help=True, help=about, rich_markup_mode="markdown")
+    app.callback()(lambda: None)  # else a single command would take its group's place
+    return app
+
+
+@contextmanager
+def reading(run: str | None) -> "Iterator[Reader]":
+    """A reader of the topics in force, or of a demo run's."""
+    from replay.reader import Reader
+
+    with Reader(settings(run).cluster()) as reader:
+        yield reader
+
+
+def print_error(message: str, code: int) -> None:
+    """With --json, the error that ended the command; not behind a result, which tells more."""
+    if "--json" in sys.argv and not _has_result:
+        plain = message.encode(errors="backslashreplace").decode()
+        print_json({"error": plain, "exit_code": code})
 
 
 def _plain(value: Any) -> Any:
@@ -98,7 +148,10 @@ def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], write: Callable[[str], object] = typer.echo
 ) -> None:
     """A plain table: text on the left, whole numbers on the right; every row has as many cells as `columns`."""
-    lines = [list(columns), *([f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows)]
+    lines = [
+        list(columns),
+        *([f"{cell:,}" if isinstance(cell, int) else visible(str(cell)) for cell in row] for row in rows),
+    ]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     right = [bool(rows) and all(isinstance(row[n], int) for row in rows) for n in range(len(columns))]
     for line in lines:

@@ -139,21 +139,17 @@ def show(outcome: "Outcome", console: "Console") -> None:
 
 
 def _show_money(outcome: "Outcome", console: "Console") -> None:
-    from schemas import money
+    from schemas.money import format_minor
 
     books = outcome.books
-
-    def shown(minor: int, currency: str) -> str:
-        return f"{'-' if minor < 0 else ''}{money.format_minor(abs(minor), currency)}"
-
     rows: list[tuple[Any, ...]] = []
     totals: dict[str, int] = {}
     for kind, currency in sorted(books.accounts, key=lambda place: (place[1], place[0])):
         place = (kind, currency)
         totals[currency] = totals.get(currency, 0) + books.balances[place]
-        held = shown(books.held[place], currency) if books.held[place] else ""
-        rows.append((currency, kind, books.accounts[place], shown(books.balances[place], currency), held))
-    rows += [(currency, "sum", "", shown(total, currency), "") for currency, total in totals.items()]
+        held = format_minor(books.held[place], currency) if books.held[place] else ""
+        rows.append((currency, kind, books.accounts[place], format_minor(books.balances[place], currency), held))
+    rows += [(currency, "sum", "", format_minor(total, currency), "") for currency, total in totals.items()]
     rows.sort(key=lambda row: (row[0], row[1] == "sum"))
     _table(console, "Money by kind of account", ("currency", "kind", "accounts", "balance", "on hold"), rows)
 

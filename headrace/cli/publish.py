@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NamedTuple
 
 import typer
 
-from headrace.cli.common import FAILED, UNREACHABLE, USAGE, Json, Run, fail, print_json, say, settings
+from headrace.cli.common import FAILED, UNREACHABLE, USAGE, Json, Run, fail, print_json, say, settings, visible
 
 if TYPE_CHECKING:
     from headrace.lines import Line
@@ -96,6 +96,8 @@ def _form_of(file: str) -> Form:
 def _opened(file: str) -> Iterator[tuple[BinaryIO, bool]]:
     """The source, and whether it can be read twice."""
     if file == "-":
+        if sys.stdin is None:
+            fail("standard input is closed, so there is nothing to publish; name a file, or pipe the lines in", USAGE)
         yield sys.stdin.buffer, False
         return
     try:
@@ -104,6 +106,10 @@ def _opened(file: str) -> Iterator[tuple[BinaryIO, bool]]:
         fail(f"{file} can't be read: {error.strerror}; check the path", USAGE)
     with source:
         yield source, stat.S_ISREG(_status(source).st_mode)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 def _status(source: BinaryIO) -> Any:
@@ -148,18 +154,24 @@ class _Bad:
 def _check_all(source: BinaryIO, wanted: Wanted, told: "Settings", as_json: bool) -> None:
     """Reads the whole file before anything is sent; ends the command when a line is bad."""
     bad = _Bad(wanted.file)
-    for line in _lines(source, wanted, told):
-        if line.refused is not None:
-            bad.note(line)
+    try:
+        for line in _lines(source, wanted, told):
+            if line.refused is not None:
+                bad.note(line)
+    except OSError as error:
+        fail(f"{wanted.file} can't be read: {error.strerror}; nothing was sent", USAGE)
     if bad.count:
         if as_json:
             print_json(_result(wanted, 0, 0, bad) | {"refused": bad.count})
-        fail(f"{bad.count} bad lines, so nothing was sent; correct them, or leave them out by --on-error skip", FAILED)
+        fail(
+            f"{_count(bad.count, 'bad line')}, so nothing was sent; correct them, or leave them out by --on-error skip",
+            FAILED,
+        )
 
 
 def _result(wanted: Wanted, published: int, failed: int, bad: _Bad) -> dict[str, object]:
     return {
-        "file": wanted.file,
+        "file": visible(wanted.file),
         "to": wanted.to,
         "published": published,
         "skipped": bad.count if wanted.on_error is OnError.SKIP else 0,
@@ -177,7 +189,8 @@ class _Publication:
         self._told = told
         self._as_json = as_json
         self._bad = _Bad(wanted.file)
-        self._stopped: int | None = None
+        self._stopped = ""
+        """Why not all lines were sent."""
 
     def run(self, source: BinaryIO, size: int | None) -> None:
         """Sends the lines; always waits for the deliveries of what was sent, and tells them."""
@@ -196,6 +209,8 @@ class _Publication:
                 self._send(source, publisher, advance)
         except KeyboardInterrupt:
             interrupted = True
+        except OSError as error:
+            self._stopped = f"{self._wanted.file} can't be read any further: {error.strerror}"
         try:
             report = publisher.flush()
         except Undelivered as error:
@@ -220,7 +235,7 @@ class _Publication:
             if refused is not None:
                 self._bad.note(line._replace(refused=refused))
                 if self._wanted.on_error is OnError.FAIL:
-                    self._stopped = line.number
+                    self._stopped = f"stopped at the bad line {line.number}"
                     return
             advance(line.end)
 
@@ -231,17 +246,18 @@ class _Publication:
             print_json({**result, "topic": topic, "partitions": places})
             return
         spread = ", ".join(f"{partition}: {place.records:,}" for (_, partition), place in report.places.items())
-        typer.echo(f"{report.delivered:,} records on {topic}" + (f" (partition {spread})" if spread else ""))
+        typer.echo(f"{_count(report.delivered, 'record')} on {topic}" + (f" (partition {spread})" if spread else ""))
 
     def _end(self, report: "Report", interrupted: bool) -> None:
         if interrupted:
             fail("interrupted; what is told above was sent, the rest was not", 130)
         if report.failed:
-            fail(f"{report.failed} records were not delivered, the first because of: {report.first_error}", UNREACHABLE)
-        if self._stopped is not None:
-            fail(f"stopped at the bad line {self._stopped}: what came before it was sent, nothing after it", FAILED)
+            lost = _count(report.failed, "record")
+            fail(f"{lost} not delivered, the first because of: {report.first_error}", UNREACHABLE)
+        if self._stopped:
+            fail(f"{self._stopped}: what came before it was sent, nothing after it", FAILED)
         if self._bad.count:
-            fail(f"{self._bad.count} bad lines were skipped", FAILED)
+            fail(f"{_count(self._bad.count, 'bad line')} skipped", FAILED)
 
 
 def _bar(size: int | None) -> AbstractContextManager[Callable[[int], None]]:

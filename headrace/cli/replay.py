@@ -4,17 +4,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Run, fail, print_json, settings, table
+from headrace.cli.common import Json, Run, group, print_json, reading, table, visible
 
 if TYPE_CHECKING:
     from replay.story import Told
 
-app = typer.Typer(no_args_is_help=True, help="Look at the past.", rich_markup_mode="markdown")
-
-
-@app.callback()
-def _group() -> None:
-    """Makes a group of a single command."""
+app = group("Look at the past.")
 
 
 @app.command()
@@ -33,15 +28,10 @@ def payment(
 
     Examples: `headrace replay payment rent-1 --debtor alice`, `headrace replay payment rent-1 --json`
     """
-    cluster = settings(run).cluster()
-    from replay.reader import Reader
-    from replay.story import UnknownPayment, Unreadable, story
+    with reading(run) as reader:
+        from replay.story import story
 
-    try:
-        with Reader(cluster) as reader:
-            found = story(reader, payment_id, debtor)
-    except (UnknownPayment, Unreadable) as error:
-        fail(str(error))
+        found = story(reader, payment_id, debtor)
     if as_json:
         for one in found:
             print_json(as_dict(one))
@@ -84,7 +74,7 @@ def tell(payment_id: str, found: "list[Told]") -> None:
     for debtor, state in summary(payment_id, found)["debtors"].items():
         mine = [told for told in found if told.event.debtor == debtor]
         creditors = ", ".join(dict.fromkeys(told.event.creditor or "an alias" for told in mine))
-        typer.echo(f"payment {payment_id} from {debtor} to {creditors}: {state}\n")
+        typer.echo(visible(f"payment {payment_id} from {debtor} to {creditors}: {state}") + "\n")
         rows = []
         for told in mine:
             event = told.event

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from worlds import EVENTS, World
 
 import replay.reader
-from headrace.cli import app, common
+from headrace.cli import app, common, explain
 from headrace.cli.common import Global
 from schemas.events import Minor, PaymentState, Status
 from schemas.keys import partition_of
@@ -44,13 +44,21 @@ def world(monkeypatch):
 
     monkeypatch.setattr(replay.reader, "Reader", Lists)
     monkeypatch.setattr(common, "chosen", Global())
-    for command in ("account", "replay"):
-        monkeypatch.setattr(f"headrace.cli.{command}.settings", lambda run: Told())
+    monkeypatch.setattr(common, "settings", lambda run: Told())
     return world
 
 
 def run(*words):
     return CliRunner().invoke(app, words)
+
+
+def refusal(*words):
+    """What a command that fails says; it says nothing on standard output."""
+    result = run(*words)
+    assert result.stdout == ""
+    message, code = explain(result.exception)
+    assert code == common.FAILED
+    return message
 
 
 def test_an_account_is_shown_with_its_money_in_words(world):
@@ -81,9 +89,7 @@ def test_an_account_as_json_is_one_object_in_minor_units(world):
 
 def test_an_unknown_account_is_exit_1_with_a_message(world):
     """Nothing on standard output, no stack trace."""
-    result = run("account", "show", "nobody")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "nobody was never opened" in result.stderr
+    assert "nobody was never opened" in refusal("account", "show", "nobody")
 
 
 def test_a_story_is_told_with_repeats_marked(world):
@@ -112,6 +118,16 @@ def test_a_story_as_json_lines_ends_with_a_summary(world):
 
 def test_an_unknown_payment_is_exit_1_with_a_message(world):
     """And what to check."""
-    result = run("replay", "payment", "nothing", "--debtor", "alice")
-    assert (result.exit_code, result.stdout) == (1, "")
-    assert "no event on payments.events tells of payment nothing of alice" in result.stderr
+    told = refusal("replay", "payment", "nothing", "--debtor", "alice")
+    assert "no event on payments.events tells of payment nothing of alice" in told
+
+
+def test_what_a_terminal_would_obey_is_made_visible(world):
+    """Ids are strangers' words: no colours, no second lines, no bells."""
+    odd = "red\x1b[31m\nnext"
+    world.pay(odd, creditor="shop\x07")
+    printed = run("account", "show", "alice").stdout + run("replay", "payment", odd).stdout
+    assert printed.count("red\\x1b[31m\\nnext") == 2
+    assert "shop\\x07" in printed
+    assert "\x1b" not in printed
+    assert "\x07" not in printed

@@ -93,7 +93,7 @@ def test_an_alias_can_stand_for_the_creditor():
         ({"debtor": "4111111111111111"}, "debtor holds a card number"),
         ({"creditor": "alice"}, "creditor is the debtor too"),
         ({"creditor": ""}, "name the creditor's account, or a creditor_alias"),
-        ({"amount": 12.34}, "amount is the number 12.34; write it as text"),
+        ({"amount": 12.34}, "amount is 12.34, no text; write it as text"),
         ({"amount": "12.345"}, "amount is '12.345'"),
         ({"amount": "0.00"}, "amount_minor is 0"),
         ({"amount": None, "amount_minor": 10**15}, "it must be 1 to 999999999999999 minor units"),
@@ -131,12 +131,37 @@ def test_a_bad_intent_is_refused_with_field_reason_and_way_out(change, told):
             "window_s is 60; it must be one of 3600",
         ),
         ({"account": "a", "currency": "EUR", "command": "LIMIT", "max_count": -1}, "max_count is -1"),
+        ({"account": "a", "currency": "EUR", "command": "LIMIT", "max_count": 5}, "window_s is missing"),
+        ({"account": "4111111111111111", "currency": "EUR"}, "account holds a card number"),
         ({"account": "a", "currency": "EUR", "amount": "1.00"}, "amount is no field"),
     ],
 )
 def test_a_bad_account_command_is_refused(line, told):
     """Commands are held to their own flags and windows."""
     assert told in refusal([line], "accounts")
+
+
+def test_card_numbers_are_found_wherever_they_make_a_dead_letter():
+    """R44: pan_guard is about accounts; a device, or a payee's handle, never is a card."""
+    card = "4111 1111 1111 1111"
+    lines = (LEAST | {"device_id": card}, LEAST | {"creditor": "", "creditor_alias": f"HANDLE:{card}"})
+    for line, field in zip(lines, ("device_id", "creditor_alias"), strict=True):
+        for guard in (True, False):
+            (found,) = read_lines(io.BytesIO(json.dumps(line).encode()), "intents", "jsonl", pan_guard=guard)
+            assert f"{field} holds a card number" in str(found.refused)
+    claim = {"alias": "EMAIL:a@example.org", "account": card, "command": "RELEASE"}
+    assert "account holds a card number" in refusal([claim], "aliases")
+    (found,) = read_lines(io.BytesIO(json.dumps(claim).encode()), "aliases", "jsonl", pan_guard=False)
+    assert found.refused is None
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "\u0661\u0662"])
+@pytest.mark.parametrize("column", ["amount_minor", "requested_at"])
+def test_a_cell_that_is_no_number_is_refused_in_few_words(column, digits):
+    """Too many digits for Python, or another script's."""
+    told = refusal(f"debtor,{column}\nalice,{digits}\n", form="csv")
+    assert told.startswith(f"{column} is ")
+    assert len(told) < 200
 
 
 @pytest.mark.parametrize(

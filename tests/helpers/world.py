@@ -94,7 +94,8 @@ class World:
         if topic == "ledger.credits":
             return ledger.credit(batch, turn)
         decided = admission.admit(
-            batch, Turn(self.at, turn.partition, self.partitions, self.admitted[turn.partition], self.aliases, self.rules)
+            batch,
+            Turn(self.at, turn.partition, self.partitions, self.admitted[turn.partition], self.aliases, self.rules),
         )
         self.letters += decided.letters
         self.alerts += decided.alerts

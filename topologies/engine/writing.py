@@ -10,7 +10,7 @@ from schemas.events import Micros, PaymentEvent, SettingsRecord
 from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.identity import settings_json
-from topologies.engine.letters import letter_headers
+from topologies.engine.letters import letter_of
 from topologies.engine.observer import Observer
 from topologies.engine.partition import Planned, records_of
 from topologies.engine.recovery import store_meta
@@ -52,8 +52,7 @@ class Writing:
                 contents.changelogs[self._changelogs[table], number] = rows
             for parcel in item.step.parcels:
                 name = prefix + dead_letters(parcel.agent).name
-                headers = letter_headers(parcel, prefix, self._group)
-                contents.letters.append((name, number, parcel.raw.key, parcel.raw.value, headers))
+                contents.letters.append((name, number, *letter_of(parcel, prefix, self._group)))
             contents.offsets += self.offsets(number, item.offsets(), item.partition.state.step + 1)
         if not self._settings_told:
             self._tell_settings(contents)
