@@ -126,36 +126,6 @@ def test_workers_killed_at_random_lose_and_double_nothing(cluster, seed):
     assert report.ok
 
 
-POINTS = (
-    "after_poll",
-    "in_admission",
-    "in_screening",
-    "in_ledger",
-    "before_produce",
-    "after_produce",
-    "after_send_offsets",
-    "during_commit",
-    "after_commit",
-    "before_store_write",
-    "after_store_write",
-)
-
-
-def test_a_worker_killed_at_every_point_of_a_step_loses_and_doubles_nothing(cluster, seed):
-    """Before, within and after the transaction, and between the commit and the store."""
-    with Publishing(cluster, seed):
-        starter = cluster.worker()
-        open_and_fund(cluster)
-        ready(cluster)
-        starter.kill()
-        starter.wait()
-        for point in POINTS:
-            worker = cluster.worker(HEADRACE_CRASH_AT=f"{point}:3")
-            assert worker.wait(60) == -signal.SIGKILL, point
-    cluster.worker()
-    assert cluster.settle(120).ok
-
-
 def test_partitions_move_under_load(cluster, seed):
     """A second worker joins, the first one leaves, and the payments go on."""
     first = cluster.worker("a")

@@ -8,6 +8,7 @@ from cluster import Cluster, now
 from schemas.events import AliasAction, AliasClaim, Status
 from topologies import topics
 from topologies.engine.shared import SharedReader
+from topologies.engine.watchdog import Watchdog
 from topologies.payments import PAYMENTS
 
 pytestmark = pytest.mark.broker
@@ -29,7 +30,8 @@ def test_the_table_counts_as_read_at_its_end_and_not_before(cluster):
     for number in range(500):
         claim(cluster, f"HANDLE:shop-{number}", f"merchant-{number}")
     cluster.sender.flush()
-    reader = SharedReader(cluster.config, PAYMENTS.shared, cluster.partitions)
+    watchdog = Watchdog(60)
+    reader = SharedReader(cluster.config, PAYMENTS.shared, cluster.partitions, watchdog)
     assert not reader.is_read([])
     deadline = time.monotonic() + 60
     while not reader.is_read([]):
@@ -39,6 +41,7 @@ def test_the_table_counts_as_read_at_its_end_and_not_before(cluster):
     assert reader.is_read(reader.offsets)
     assert not reader.is_read([offset + 1 for offset in reader.offsets])
     reader.close()
+    watchdog.close()
 
 
 def test_a_payment_to_an_alias_reaches_its_owner(cluster):
