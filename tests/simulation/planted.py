@@ -8,7 +8,6 @@ from confluent_kafka import IsolationLevel
 
 from topologies.engine import recovery
 from topologies.engine.inbox import Inbox
-from topologies.engine.memory.members import Offsets
 from topologies.engine.memory.producer import MemoryProducer
 from topologies.engine.step import PartitionTables
 from topologies.engine.transactions import Outcome, Transactions
@@ -36,12 +35,12 @@ def store_before_commit() -> list[Patch]:
 
 def restore_to_the_stable_end() -> list[Patch]:
     """A restore reads up to the read_committed end, which may hide a commit whose markers are under way."""
-    offsets = recovery._offsets
+    offsets = recovery.log_offsets
 
     def stable(admin: Any, wheres: Any, spec: Any, wait_s: float) -> Any:
         return offsets(_StableAdmin(admin), wheres, spec, wait_s)
 
-    return [(recovery, "_offsets", stable)]
+    return [(recovery, "log_offsets", stable)]
 
 
 class _StableAdmin:
@@ -118,11 +117,6 @@ def stale_records_are_taken_again() -> list[Patch]:
     return [(Inbox, "add", add)]
 
 
-def committed_offsets_are_not_waited_for() -> list[Patch]:
-    """Offsets that an open transaction is about to change are read as they are."""
-    return [(Offsets, "unstable", lambda _self, _place: False)]
-
-
 def rows_of_an_aborted_step_stay() -> list[Patch]:
     """What an aborted step had changed is still seen by the next one."""
     return [(PartitionTables, "drop", lambda _self: None)]
@@ -144,7 +138,6 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         offsets_not_in_the_transaction,
         no_new_epoch_after_trouble,
         stale_records_are_taken_again,
-        committed_offsets_are_not_waited_for,
         rows_of_an_aborted_step_stay,
         aliases_are_not_waited_for,
     )

@@ -54,6 +54,8 @@ class Group:
         """Partitions that this worker has of every topic."""
         self.generation = 0
         """Goes up whenever `assigned` may have changed."""
+        self.lost_place: str | None = None
+        """Why records can't be fetched from where they were left off; a recovery finds out what is there."""
         self._odd: dict[str, list[int]] = {}
         self._odd_since = 0.0
         self._refused_since: float | None = None
@@ -148,10 +150,8 @@ class Group:
         if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise NotAuthorised(f"{where or self.name}: {error.str()}; grant this worker the right to read it")
         if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # a public constant
-            raise WorkerStopped(
-                f"{where}: the committed offset does not exist any more ({error.str()}): records were deleted before "
-                "they were processed. Find out by whom; `headrace audit` tells what is missing."
-            )
+            self.lost_place = f"{where}: the next offset can't be read: {error.str()}"
+            return False
         if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise WorkerStopped(f"{error.str()}: the topic is gone; see `headrace topics create`")
         log.warning("consumer: %s", error.str())
@@ -184,6 +184,7 @@ class Group:
     def start_at(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
         """Fetches every ready partition from these offsets (by partition, topic without prefix)."""
         self._paused.clear()
+        self.lost_place = None
         starts = [
             TopicPartition(self._prefix + topic, partition, offset)
             for partition, topics in offsets.items()

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import codec
 from schemas.events import JournalRecord
 from streams.tables import TableSpec
+from topologies.engine.commits import check_inputs, committed, log_offsets
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import StoreAhead, StoreCorrupt, Superseded, TornPartition, WorkerStopped
@@ -73,9 +74,29 @@ class _Clients(NamedTuple):
 def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
     """Brings partitions to Kafka's committed step. Runs beside the polling thread.
 
-    Raises Superseded where `superseded()` turns true, and a WorkerStopped with the reason where a
-    partition's pieces do not agree: it must not run then.
+    Pieces that do not agree are looked at again for a while: a new leader may not know all of its log yet, and
+    another worker may have gone on while this one slept. Raises Superseded where `superseded()` turns true, and a
+    WorkerStopped with the reason where the pieces still do not agree: the partition must not run then.
     """
+    clock = place.cluster.seams.clock
+    deadline = clock.monotonic() + place.limits.restore_wait_s
+    while True:
+        try:
+            return _attempt(place, partitions, superseded)
+        except (StoreAhead, TornPartition, KafkaException) as error:
+            if superseded():
+                raise Superseded from error
+            if clock.monotonic() > deadline:
+                if isinstance(error, KafkaException):
+                    raise WorkerStopped(
+                        f"partitions {list(partitions)} can't be recovered: {error.args[0].str()}"
+                    ) from error
+                raise
+            log.warning("the recovery of partitions %s is tried again: %s", list(partitions), error)
+            clock.sleep(0.5)
+
+
+def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
     consumer: Consumer = place.cluster.seams.consumer(
         place.cluster.client(
             **{
@@ -97,17 +118,12 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
             consumer.list_topics(
                 timeout=place.limits.call_s
             )  # or each topic's first read waits a second for its leader
-        commits = _committed(place, consumer, partitions)
-        try:
-            opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
-            _restore(place, clients, opened, superseded)
-            for recovered in opened:
-                _check_journal(place, clients, recovered)
-        except (StoreAhead, TornPartition) as error:
-            if _committed(place, consumer, partitions) != commits:
-                raise Superseded from error  # this worker slept, and another one has gone on
-            raise
+        commits = committed(place, consumer, partitions)
+        check_inputs(place, clients.admin, commits)
+        opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
+        _restore(place, clients, opened, superseded)
         for recovered in opened:
+            _check_journal(place, clients, recovered)
             if recovered.store.unclean or recovered.behind:
                 for table in recovered.tables.values():
                     table.measure()
@@ -132,44 +148,6 @@ def store_meta(cluster_id: str, state: Recovered, now: int) -> dict[str, Any]:
         "sizes": {name: table.size for name, table in state.tables.items()},
         "written_at": now,
     }
-
-
-def _committed(
-    place: RecoveryPlace, consumer: Consumer, partitions: Sequence[int]
-) -> dict[int, tuple[dict[str, int], int]]:
-    """Stable committed offsets and step number by partition. An open transaction is waited for."""
-    prefix = place.cluster.prefix
-    wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
-    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
-    while True:
-        try:
-            with place.watchdog.guard("committed"):
-                found = consumer.committed(wanted, timeout=place.limits.call_s)
-        except KafkaException as error:
-            if place.cluster.seams.clock.monotonic() > deadline:
-                raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
-            place.cluster.seams.clock.sleep(0.1)
-            continue
-        trouble = [tp.error for tp in found if tp.error is not None]
-        if not trouble:
-            break
-        if place.cluster.seams.clock.monotonic() > deadline:
-            raise WorkerStopped(f"committed offsets stay unstable: {trouble[0].str()}")
-        place.cluster.seams.clock.sleep(0.1)
-    by_partition: dict[int, dict[str, TopicPartition]] = {p: {} for p in partitions}
-    for tp in found:
-        by_partition[tp.partition][tp.topic[len(prefix) :]] = tp
-    return {p: _agree(p, tps) for p, tps in by_partition.items()}
-
-
-def _agree(partition: int, tps: dict[str, TopicPartition]) -> tuple[dict[str, int], int]:
-    steps = {name: int(tp.metadata) if tp.offset >= 0 and tp.metadata else 0 for name, tp in tps.items()}
-    if len(set(steps.values())) != 1:
-        raise TornPartition(
-            f"partition {partition}: committed offsets stand at different steps: {steps}; a commit was torn or "
-            "offsets were reset by hand. Keep the topics as evidence."
-        )
-    return {name: max(0, tp.offset) for name, tp in tps.items()}, next(iter(steps.values()))
 
 
 def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: int) -> Recovered:
@@ -281,8 +259,8 @@ def _tails(
         for recovered in opened
         for spec in place.plan.tables()
     }
-    ends = _offsets(admin, list(by_where), OffsetSpec.latest(), place.limits.call_s)
-    starts = _offsets(admin, list(by_where), OffsetSpec.earliest(), place.limits.call_s)
+    ends = log_offsets(admin, list(by_where), OffsetSpec.latest(), place.limits.call_s)
+    starts = log_offsets(admin, list(by_where), OffsetSpec.earliest(), place.limits.call_s)
     start, target = [], {}
     for where, (recovered, spec) in by_where.items():
         have = recovered.changelog_offsets.get(spec.name, 0)
@@ -305,21 +283,11 @@ def _tails(
     return by_where, start, target
 
 
-def _offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: float) -> dict[Any, int]:
-    """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
-    wanted = {TopicPartition(*where): spec for where in wheres}
-    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
-    try:
-        return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
-    except (KafkaException, TimeoutError) as error:
-        raise WorkerStopped(f"the ends of the changelogs can't be read: {error}") from error
-
-
 def _last_journal(place: RecoveryPlace, clients: _Clients, partition: int) -> JournalRecord | None:
     """The last committed journal record of a partition, or None where there is none yet."""
     where = (place.cluster.prefix + JOURNAL.name, partition)
-    low = _offsets(clients.admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
-    high = _offsets(clients.admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
+    low = log_offsets(clients.admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
+    high = log_offsets(clients.admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
     span = 16
     while high > low:
         start = max(low, high - span)

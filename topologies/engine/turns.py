@@ -90,6 +90,7 @@ class Turns:
         self.turned_at = self._clock.monotonic()
         self._recovering: Recovering | None = None
         self._followed = 0
+        self._lost_since: float | None = None
         self._checked_disk = 0.0
         self._reported = 0.0
         self._stepped_at = 0.0
@@ -224,6 +225,8 @@ class Turns:
             self._observer.rebalance(self.plan.role)
             self._observer.forget_lag()
             self._recover(group.assigned)
+        elif group.lost_place is not None and self._recovering is None:
+            await self._find_place(group.lost_place)
         elif self._recovering is not None and self._recovering.done():
             found = self._take_recovered(wanted=True)
             if not found:  # superseded, and the group has not said by whom yet
@@ -242,6 +245,16 @@ class Turns:
             offsets = {number: partition.inbox.next for number, partition in self.partitions.items()}
             await self._carrier.in_kafka(lambda: group.start_at(offsets))
             log.info("ready: partitions %s", sorted(self.partitions))
+
+    async def _find_place(self, reason: str) -> None:
+        """A new leader may not know all of its log yet; a recovery tells whether records are gone for good."""
+        now = self._clock.monotonic()
+        if self._lost_since is None:
+            self._lost_since = now
+        if now - self._lost_since > self.config.limits.release_s:
+            raise WorkerStopped(reason)
+        log.warning("%s; recovering", reason)
+        await self._start_over()
 
     def _recover(self, numbers: tuple[int, ...]) -> None:
         if not numbers:
@@ -324,6 +337,7 @@ class Turns:
         self._observe("commit", begun)
         if outcome is Outcome.COMMITTED:
             begun = time.perf_counter()
+            self._lost_since = None
             self._writing.apply(planned, contents, self._observer)
             self._observe("apply", begun)
             self._report()

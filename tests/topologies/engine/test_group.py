@@ -172,7 +172,6 @@ def test_a_slot_that_the_broker_has_not_released_yet_is_asked_for_again(join):
         (KafkaError.FENCED_INSTANCE_ID, Fenced),
         (KafkaError._FATAL, WorkerStopped),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, NotAuthorised),
-        (KafkaError._AUTO_OFFSET_RESET, WorkerStopped),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, WorkerStopped),
     ],
 )
@@ -191,6 +190,16 @@ def test_a_fenced_static_member_says_that_its_slot_is_taken(joined):
     client.messages.append(trouble(KafkaError._FATAL, words))
     with pytest.raises(Fenced, match="HEADRACE_INSTANCE"):
         group.poll(0)
+
+
+def test_a_place_that_can_not_be_read_is_told_until_there_is_a_new_one(joined):
+    """A leader that lags says the same as one whose records were deleted: the recovery finds out."""
+    group, client = joined
+    client.messages.append(trouble(KafkaError._AUTO_OFFSET_RESET))
+    assert group.poll(0) == []
+    assert "says the broker" in group.lost_place
+    group.start_at({})
+    assert group.lost_place is None
 
 
 def test_an_error_among_records_is_no_record(joined):

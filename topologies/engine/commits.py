@@ -1,0 +1,78 @@
+"""What the group has committed, and whether Kafka still has the records that come next."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from topologies.engine.errors import StoreAhead, TornPartition, WorkerStopped
+
+if TYPE_CHECKING:
+    from topologies.engine.recovery import RecoveryPlace
+
+Commits = dict[int, tuple[dict[str, int], int]]
+"""By partition: next offset by topic (without prefix), and the step number."""
+
+
+def committed(place: "RecoveryPlace", consumer: Consumer, partitions: Sequence[int]) -> Commits:
+    """Stable committed offsets and step number by partition. An open transaction is waited for."""
+    prefix = place.cluster.prefix
+    wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
+    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
+    while True:
+        try:
+            with place.watchdog.guard("committed"):
+                found = consumer.committed(wanted, timeout=place.limits.call_s)
+        except KafkaException as error:
+            if place.cluster.seams.clock.monotonic() > deadline:
+                raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
+            place.cluster.seams.clock.sleep(0.1)
+            continue
+        trouble = [tp.error for tp in found if tp.error is not None]
+        if not trouble:
+            break
+        if place.cluster.seams.clock.monotonic() > deadline:
+            raise WorkerStopped(f"committed offsets stay unstable: {trouble[0].str()}")
+        place.cluster.seams.clock.sleep(0.1)
+    by_partition: dict[int, dict[str, TopicPartition]] = {p: {} for p in partitions}
+    for tp in found:
+        by_partition[tp.partition][tp.topic[len(prefix) :]] = tp
+    return {p: _agree(p, tps) for p, tps in by_partition.items()}
+
+
+def _agree(partition: int, tps: dict[str, TopicPartition]) -> tuple[dict[str, int], int]:
+    steps = {name: int(tp.metadata) if tp.offset >= 0 and tp.metadata else 0 for name, tp in tps.items()}
+    if len(set(steps.values())) != 1:
+        raise TornPartition(
+            f"partition {partition}: committed offsets stand at different steps: {steps}; a commit was torn or "
+            "offsets were reset by hand. Keep the topics as evidence."
+        )
+    return {name: max(0, tp.offset) for name, tp in tps.items()}, next(iter(steps.values()))
+
+
+def check_inputs(place: "RecoveryPlace", admin: AdminClient, commits: Commits) -> None:
+    """What is committed is still there to be read on from."""
+    prefix = place.cluster.prefix
+    wanted = {
+        (prefix + topic, p): offset for p, (offsets, _step) in commits.items() for topic, offset in offsets.items()
+    }
+    starts = log_offsets(admin, list(wanted), OffsetSpec.earliest(), place.limits.call_s)
+    ends = log_offsets(admin, list(wanted), OffsetSpec.latest(), place.limits.call_s)
+    for where, offset in wanted.items():
+        if offset < starts[where]:
+            raise TornPartition(
+                f"{where[0]} [{where[1]}] starts at {starts[where]}, but {offset} is the next to be processed: records "
+                "were deleted before that. Find out by whom; `headrace audit` tells what is missing."
+            )
+        if offset > ends[where]:
+            raise StoreAhead(
+                f"{where[0]} [{where[1]}] ends at {ends[where]}, but {offset} is committed: the broker lost data"
+            )
+
+
+def log_offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: float) -> dict[Any, int]:
+    """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
+    wanted = {TopicPartition(*where): spec for where in wheres}
+    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
+    return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
