@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from topologies.engine.errors import StoreAhead, TornPartition, WorkerStopped
+from topologies.engine.errors import NotYet, StoreAhead, TornPartition
 
 if TYPE_CHECKING:
     from topologies.engine.recovery import RecoveryPlace
@@ -24,16 +24,16 @@ def committed(place: "RecoveryPlace", consumer: Consumer, partitions: Sequence[i
         try:
             with place.watchdog.guard("committed"):
                 found = consumer.committed(wanted, timeout=place.limits.call_s)
-        except KafkaException as error:
+        except KafkaException:
             if place.cluster.seams.clock.monotonic() > deadline:
-                raise WorkerStopped(f"committed offsets can't be read: {error.args[0].str()}") from error
+                raise
             place.cluster.seams.clock.sleep(0.1)
             continue
         trouble = [tp.error for tp in found if tp.error is not None]
         if not trouble:
             break
         if place.cluster.seams.clock.monotonic() > deadline:
-            raise WorkerStopped(f"committed offsets stay unstable: {trouble[0].str()}")
+            raise NotYet(f"committed offsets stay unstable: {trouble[0].str()}")
         place.cluster.seams.clock.sleep(0.1)
     by_partition: dict[int, dict[str, TopicPartition]] = {p: {} for p in partitions}
     for tp in found:

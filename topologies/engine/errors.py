@@ -1,5 +1,17 @@
 """The surroundings' ways of being wrong, as the engine names them. Each ends the worker or a step, never a payment."""
 
+from confluent_kafka import KafkaError
+
+AUTHORISATION = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+"""Codes of Kafka's refusals: no waiting helps."""
+
 
 class WorkerStopped(Exception):
     """A fault that the worker can't survive: it stops with this reason, and changes nothing more."""
@@ -19,6 +31,10 @@ class StoreAhead(WorkerStopped):
 
 class TornPartition(WorkerStopped):
     """Committed offsets, journal and changelog of a partition do not agree."""
+
+
+class NotYet(WorkerStopped):
+    """Kafka did not show in time what it must have."""
 
 
 class Fenced(WorkerStopped):

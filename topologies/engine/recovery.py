@@ -18,7 +18,15 @@ from streams.tables import TableSpec
 from topologies.engine.commits import check_inputs, committed, log_offsets
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
-from topologies.engine.errors import StoreAhead, StoreCorrupt, Superseded, TornPartition, WorkerStopped
+from topologies.engine.errors import (
+    AUTHORISATION,
+    NotAuthorised,
+    NotYet,
+    StoreAhead,
+    StoreCorrupt,
+    Superseded,
+    TornPartition,
+)
 from topologies.engine.limits import Limits
 from topologies.engine.store import FORMAT, Store, Stores, StoreTable
 from topologies.engine.watchdog import Watchdog
@@ -75,25 +83,29 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
     """Brings partitions to Kafka's committed step. Runs beside the polling thread.
 
     Pieces that do not agree are looked at again for a while: a new leader may not know all of its log yet, and
-    another worker may have gone on while this one slept. Raises Superseded where `superseded()` turns true, and a
+    another worker may have gone on while this one slept. Brokers that are away are waited for. Raises Superseded where `superseded()` turns true, and a
     WorkerStopped with the reason where the pieces still do not agree: the partition must not run then.
     """
-    clock = place.cluster.seams.clock
-    deadline = clock.monotonic() + place.limits.restore_wait_s
+    clock, wait_s = place.cluster.seams.clock, place.limits.restore_wait_s
+    deadline = clock.monotonic() + 2 * wait_s
     while True:
         try:
             return _attempt(place, partitions, superseded)
-        except (StoreAhead, TornPartition, KafkaException) as error:
-            if superseded():
-                raise Superseded from error
-            if clock.monotonic() > deadline:
-                if isinstance(error, KafkaException):
-                    raise WorkerStopped(
-                        f"partitions {list(partitions)} can't be recovered: {error.args[0].str()}"
-                    ) from error
+        except (StoreAhead, TornPartition, NotYet) as error:
+            if clock.monotonic() > deadline and not superseded():
                 raise
-            log.warning("the recovery of partitions %s is tried again: %s", list(partitions), error)
-            clock.sleep(0.5)
+            doubt: Exception = error
+        except KafkaException as error:  # a broker that is away is waited for
+            if error.args[0].code() in AUTHORISATION:
+                raise NotAuthorised(
+                    f"partitions {list(partitions)} can't be recovered: {error.args[0].str()}"
+                ) from error
+            deadline = clock.monotonic() + wait_s
+            doubt = error
+        if superseded():
+            raise Superseded from doubt
+        log.warning("the recovery of partitions %s is tried again: %s", list(partitions), doubt)
+        clock.sleep(0.5)
 
 
 def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
@@ -243,7 +255,7 @@ def _restore(place: RecoveryPlace, clients: _Clients, opened: list[Recovered], s
             place.report(max(remaining, 0))
         elif place.cluster.seams.clock.monotonic() > deadline:
             topic, partition = next(iter(left))
-            raise WorkerStopped(
+            raise NotYet(
                 f"{topic} [{partition}] can't be read to offset {left[topic, partition]}: a transaction hangs on it"
             )
     for recovered in opened:
@@ -316,7 +328,7 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
         elif message is not None and message.offset() >= end:
             return found
         if place.cluster.seams.clock.monotonic() > deadline:
-            raise WorkerStopped(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
+            raise NotYet(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
 
 
 def _check_journal(place: RecoveryPlace, clients: _Clients, recovered: Recovered) -> None:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point
-from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
+from topologies.engine.errors import AUTHORISATION, Fenced, NotAuthorised, WorkerStopped
 from topologies.engine.limits import Limits
 from topologies.engine.watchdog import Watchdog
 from topologies.topics import LETTER_BYTES
@@ -28,12 +28,6 @@ TUNING = {
     "linger.ms": 2,
     "queue.buffering.max.messages": 500_000,
     "queue.buffering.max.kbytes": 262_144,
-}
-_AUTHORISATION = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001  # public constants with an underscore
 
@@ -233,7 +227,7 @@ class Transactions:
             raise _ShortBatchError(f"{topic} [{partition}]: {taken} of {len(batch)} records taken: {refused}")
 
     def _stop_if_hopeless(self, error: KafkaError, call: str) -> None:
-        if error.code() in _AUTHORISATION:
+        if error.code() in AUTHORISATION:
             raise NotAuthorised(f"{call}: {error.str()}; grant {self.identity} this right")
         if error.code() in _FENCED:
             now = self._clock.monotonic()
