@@ -1,0 +1,27 @@
+"""All kinds of faults, in the order of the tier `change`."""
+
+import kinds_broker
+import kinds_client
+import kinds_disk
+import kinds_network
+import kinds_poison
+import kinds_process
+import kinds_store
+from kinds import Kind
+
+
+def _no_clock() -> str:
+    return "the engine's clock can't be moved from outside a worker"
+
+
+CLOCK = Kind("clock jumps", lambda _system, _chance: None, 40, impossible=_no_clock)
+KINDS: list[Kind] = [
+    *kinds_process.KINDS,
+    *kinds_poison.KINDS,
+    *kinds_store.KINDS,
+    *kinds_network.KINDS,
+    *kinds_client.KINDS,
+    *kinds_disk.KINDS,
+    *kinds_broker.KINDS,
+    CLOCK,
+]

@@ -1,0 +1,31 @@
+"""The faults of the tier `change`, on a real Kafka: no promise breaks, and every kind counts or is named as skipped."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.broker
+RUN = Path(__file__).with_name("run.py")
+
+
+def kinds():
+    """The names of all kinds."""
+    words = [sys.executable, RUN, "--list", "--json"]
+    return set(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+
+
+def test_no_fault_of_the_tier_change_breaks_a_promise(tmp_path):
+    """Kills at every point, kills at random, and as many of the other faults as fit into five minutes."""
+    words = [sys.executable, RUN, "--tier", "change", "--minutes", "5", "--sums", tmp_path / "faults.json", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    print(done.stderr)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert not result["violations"]
+    assert done.returncode == 0
+    assert kinds() == {*result["faults"], *result["skipped"]}
+    assert len(result["kills_by_point"]) >= 10
+    assert result["aborted"] > 0, "no transaction was aborted: this run proves nothing"
+    assert not any("broken" in verdict for verdict in result["verdicts"])
