@@ -16,7 +16,7 @@ from schemas import codec
 from topologies import topics
 
 LETTERS = "dlq.payments."
-OPEN_S = 3.0
+OPEN_S = 10.0
 """How long a step may take from its first record to its commit."""
 
 
