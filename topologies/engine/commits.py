@@ -75,4 +75,7 @@ def log_offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s:
     """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
     wanted = {TopicPartition(*where): spec for where in wheres}
     futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
-    return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
+    try:
+        return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
+    except TimeoutError as error:
+        raise NotYet(f"the ends of {wheres[0][0]} and others were not told in time") from error

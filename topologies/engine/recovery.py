@@ -26,6 +26,7 @@ from topologies.engine.errors import (
     StoreCorrupt,
     Superseded,
     TornPartition,
+    WorkerStopped,
 )
 from topologies.engine.limits import Limits
 from topologies.engine.store import FORMAT, Store, Stores, StoreTable
@@ -83,8 +84,9 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
     """Brings partitions to Kafka's committed step. Runs beside the polling thread.
 
     Pieces that do not agree are looked at again for a while: a new leader may not know all of its log yet, and
-    another worker may have gone on while this one slept. Brokers that are away are waited for. Raises Superseded where `superseded()` turns true, and a
-    WorkerStopped with the reason where the pieces still do not agree: the partition must not run then.
+    another worker may have gone on while this one slept. Brokers that are away are waited for. Raises Superseded
+    where `superseded()` turns true, and a WorkerStopped with the reason where the pieces still do not agree: the
+    partition must not run then.
     """
     clock, wait_s = place.cluster.seams.clock, place.limits.restore_wait_s
     deadline = clock.monotonic() + 2 * wait_s
@@ -95,17 +97,20 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
             if clock.monotonic() > deadline and not superseded():
                 raise
             doubt: Exception = error
-        except KafkaException as error:  # a broker that is away is waited for
-            if error.args[0].code() in AUTHORISATION:
-                raise NotAuthorised(
-                    f"partitions {list(partitions)} can't be recovered: {error.args[0].str()}"
-                ) from error
-            deadline = clock.monotonic() + wait_s
+        except KafkaException as error:
+            told = error.args[0]
+            reason = f"partitions {list(partitions)} can't be recovered: {told.str()}"
+            if told.code() in AUTHORISATION:
+                raise NotAuthorised(f"{reason}; grant this worker the right") from error
+            if told.code() < 0:  # the client's own codes: no broker answers, which is waited for
+                deadline = clock.monotonic() + wait_s
+            elif clock.monotonic() > deadline and not superseded():
+                raise WorkerStopped(reason) from error
             doubt = error
         if superseded():
             raise Superseded from doubt
         log.warning("the recovery of partitions %s is tried again: %s", list(partitions), doubt)
-        clock.sleep(0.5)
+        clock.sleep(1.0)
 
 
 def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
