@@ -25,6 +25,7 @@ POINTS = (
     "in_revoke",
 )
 """In the order of a step; `after_produce` is before the offsets are sent, `after_send_offsets` before the commit."""
+VARIABLES: dict[int, str] = {signal.SIGKILL: "HEADRACE_CRASH_AT", signal.SIGSTOP: "HEADRACE_STOP_AT"}
 INTO_COMMIT_S = 0.003
 """`during_commit` strikes this long after the commit was called: its request is under way, its answer unseen."""
 
@@ -36,7 +37,7 @@ def _nothing(_point: str) -> None:
 def _armed() -> Callable[[str], None]:
     wanted = [
         (text.partition(":"), number)
-        for name, number in (("HEADRACE_CRASH_AT", signal.SIGKILL), ("HEADRACE_STOP_AT", signal.SIGSTOP))
+        for number, name in VARIABLES.items()
         if (text := os.environ.get(name))
     ]
     for (point, _, _nth), _signal in wanted:
@@ -51,6 +52,7 @@ def _armed() -> Callable[[str], None]:
             if point == here:
                 left[point, number] = count - 1
                 if count == 1:
+                    os.environ.pop(VARIABLES[number], None)  # a worker that starts anew in place is not struck again
                     strike(here, number)
 
     return reach
