@@ -41,7 +41,7 @@ def handle_holds_pan(alias: str) -> bool:
 
 def masked(text: str) -> str:
     """`text` with every PAN in it cut to its last four digits: `****1111`."""
-    return text if len(text) < _SHORTEST else _GROUPED.sub(_mask, text)
+    return text if len(text) < _SHORTEST else _GROUPED.sub(_mask, _RUN.sub(_mask, text))
 
 
 def _mask(found: re.Match[str]) -> str:
