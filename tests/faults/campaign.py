@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from workers import ANEW
 from headrace.broker import BrokerError
 from replay.audit import audit
 from replay.reader import Unreachable
+from topologies.engine.sender import Undelivered
 from topologies.topics import INTENTS
 
 ROUNDS_OF_A_SYSTEM = 8
@@ -39,6 +41,7 @@ FAILURES = (
     BrokerError,
     TimeoutError,
     OSError,
+    Undelivered,
     subprocess.SubprocessError,
 )
 """What ends a round as a violation; anything else is a mistake of this harness."""
@@ -82,12 +85,12 @@ class Campaign:
 
     def close(self) -> None:
         """Ends what runs, without a check."""
-        if self._system is not None:
-            system, self._system = self._system, None
-            system.close()
-        if self._kafka is not None:
-            kafka, self._kafka = self._kafka, None
-            kafka.close()
+        with ExitStack() as last_first:
+            if self._kafka is not None:
+                last_first.callback(self._kafka.close)
+            if self._system is not None:
+                last_first.callback(self._system.close)
+            self._kafka = self._system = None
 
     # -- one round -------------------------------------------------------------------------------
 

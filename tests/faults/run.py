@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT)]
 
 from campaign import ROUNDS_OF_A_SYSTEM, Campaign  # noqa: E402
+from guard import guarded  # noqa: E402
 from kinds import Kind  # noqa: E402
 from registry import KINDS  # noqa: E402
 from sums import Sums  # noqa: E402
@@ -43,6 +44,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="end after so many rounds")
     parser.add_argument("--sums", type=Path, help="file of the sums (HEADRACE_HOME/faults.json)")
     parser.add_argument("--list", action="store_true", help="list the kinds of faults and end")
+    parser.add_argument("--unguarded", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="the result as one JSON object on the last line")
     told = parser.parse_args(words)
     told.seed = random.randrange(1_000_000) if told.seed is None else told.seed
@@ -111,6 +113,8 @@ def main() -> int:
         kinds = {kind.name: {"nightly": kind.nightly, "impossible": kind.impossible()} for kind in KINDS}
         print(json.dumps(kinds) if told.json else "\n".join(f"{name}: {said}" for name, said in kinds.items()))
         return 0
+    if not told.unguarded:
+        return guarded([__file__, "--unguarded", *sys.argv[1:]])
     logging.basicConfig(level=logging.ERROR)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     total, own = Sums(told.sums), Sums()

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from cluster import Cluster
@@ -203,9 +204,10 @@ class System:
             raise Broken(f"exit codes after SIGTERM: {codes}")
 
     def close(self) -> None:
-        """Ends everything; frozen processes too."""
-        for worker in self.workers.values():
-            worker.wanted = False
-        self.load.close()
-        self.live.close()
-        self.cluster.close()
+        """Ends everything, workers first; frozen processes too."""
+        with ExitStack() as last_first:
+            for close in (self.view.close, self.cluster.close, self.live.close, self.load.close):
+                last_first.callback(close)
+            for worker in self.workers.values():
+                worker.wanted = False
+                last_first.callback(worker.end)

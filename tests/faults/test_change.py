@@ -18,8 +18,8 @@ def kinds():
 
 
 def test_no_fault_of_the_tier_change_breaks_a_promise(tmp_path):
-    """Kills at every point, kills at random, and as many of the other faults as fit into five minutes."""
-    words = [sys.executable, RUN, "--tier", "change", "--minutes", "5", "--sums", tmp_path / "faults.json", "--json"]
+    """Kills at every point, kills at random, and as many of the other faults as fit into four minutes."""
+    words = [sys.executable, RUN, "--tier", "change", "--minutes", "4", "--sums", tmp_path / "faults.json", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     print(done.stderr)
     result = json.loads(done.stdout.splitlines()[-1])

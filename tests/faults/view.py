@@ -2,7 +2,7 @@
 
 import time
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from readers import Place
 
@@ -21,7 +21,14 @@ class View:
         self._prefix = config.prefix
         self._config = config
         self._admin = AdminClient(config.client(log_level=0))
-        self._group = f"{config.prefix}headrace.{PAYMENTS.role}"
+        group = f"{config.prefix}headrace.{PAYMENTS.role}"
+        options = {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_uncommitted",
+            "log_level": 2,
+        }
+        self._group = Consumer(config.client(**options))
         self.inputs = [topic.name for topic in PAYMENTS.inputs]
         self.places: list[Place] = self._all_places()
 
@@ -53,12 +60,16 @@ class View:
         return {(tp.topic[cut:], tp.partition): future.result().offset for tp, future in futures.items()}
 
     def committed(self) -> dict[Place, int]:
-        """The group's offsets on its inputs; 0 where there is none. Raises KafkaException."""
+        """The group's offsets on its inputs; 0 where there is none. Raises KafkaException.
+
+        By a consumer that never joins: librdkafka 2.16.1's admin client crashes (rd_kafka_handle_OffsetFetch) where a
+        coordinator has moved.
+        """
         places = [TopicPartition(self._prefix + topic, n) for topic, n in self.places if topic in self.inputs]
-        asked = ConsumerGroupTopicPartitions(self._group, places)
-        future = self._admin.list_consumer_group_offsets([asked], request_timeout=CALL_S)[self._group]
-        cut = len(self._prefix)
-        return {(tp.topic[cut:], tp.partition): max(0, tp.offset) for tp in future.result().topic_partitions}
+        found = self._group.committed(places, timeout=CALL_S)
+        if errors := [tp.error for tp in found if tp.error is not None]:
+            raise KafkaException(errors[0])
+        return {(tp.topic[len(self._prefix) :], tp.partition): max(0, tp.offset) for tp in found}
 
     def unfinished(self) -> str | None:
         """What is not done yet: inputs with lag, or partitions with an open transaction; None when all is done."""
@@ -89,6 +100,10 @@ class View:
     def _again(self) -> None:
         """A fresh client: an old one may keep a partition's former leader epoch, and be refused for ever."""
         self._admin = AdminClient(self._config.client(log_level=0))
+
+    def close(self) -> None:
+        """Leaves Kafka."""
+        self._group.close()
 
     def delete_topics(self) -> None:
         """Deletes every topic of the prefix."""

@@ -131,6 +131,12 @@ class Worker:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(EXIT_S)
 
+    def end(self) -> None:
+        """SIGKILL, if it runs."""
+        if self.alive:
+            self.process.kill()
+            self.process.wait()
+
     def freeze(self) -> None:
         """SIGSTOP."""
         self.process.send_signal(signal.SIGSTOP)
