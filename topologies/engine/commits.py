@@ -1,21 +1,41 @@
 """What the group has committed, and whether Kafka still has the records that come next."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import NotYet, StoreAhead, TornPartition
+from topologies.engine.limits import Limits
+from topologies.engine.store import Stores
+from topologies.engine.watchdog import Watchdog
+from topologies.plan import Plan
 
-if TYPE_CHECKING:
-    from topologies.engine.recovery import RecoveryPlace
+
+@dataclass(frozen=True)
+class RecoveryPlace:
+    """What a recovery needs to know of its worker."""
+
+    plan: Plan
+    cluster: ClusterConfig
+    folder: Path
+    limits: Limits
+    cluster_id: str
+    stores: Stores
+    watchdog: Watchdog
+    report: Callable[[int], None]
+    """Told how many changelog records remain."""
+
 
 Commits = dict[int, tuple[dict[str, int], int]]
 """By partition: next offset by topic (without prefix), and the step number."""
 
 
-def committed(place: "RecoveryPlace", consumer: Consumer, partitions: Sequence[int]) -> Commits:
+def committed(place: RecoveryPlace, consumer: Consumer, partitions: Sequence[int]) -> Commits:
     """Stable committed offsets and step number by partition. An open transaction is waited for."""
     prefix = place.cluster.prefix
     wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
@@ -51,7 +71,7 @@ def _agree(partition: int, tps: dict[str, TopicPartition]) -> tuple[dict[str, in
     return {name: max(0, tp.offset) for name, tp in tps.items()}, next(iter(steps.values()))
 
 
-def check_inputs(place: "RecoveryPlace", admin: AdminClient, commits: Commits) -> None:
+def check_inputs(place: RecoveryPlace, admin: AdminClient, commits: Commits) -> None:
     """What is committed is still there to be read on from."""
     prefix = place.cluster.prefix
     wanted = {

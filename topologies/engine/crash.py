@@ -35,11 +35,7 @@ def _nothing(_point: str) -> None:
 
 
 def _armed() -> Callable[[str], None]:
-    wanted = [
-        (text.partition(":"), number)
-        for number, name in VARIABLES.items()
-        if (text := os.environ.get(name))
-    ]
+    wanted = [(text.partition(":"), number) for number, name in VARIABLES.items() if (text := os.environ.get(name))]
     for (point, _, _nth), _signal in wanted:
         if point not in POINTS:
             raise SystemExit(f"no crash point {point!r}; there are: {', '.join(POINTS)}")

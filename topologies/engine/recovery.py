@@ -15,8 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas import codec
 from schemas.events import JournalRecord
 from streams.tables import TableSpec
-from topologies.engine.commits import check_inputs, committed, log_offsets
-from topologies.engine.config import ClusterConfig
+from topologies.engine.commits import RecoveryPlace, check_inputs, committed, log_offsets
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import (
     AUTHORISATION,
@@ -28,10 +27,7 @@ from topologies.engine.errors import (
     TornPartition,
     WorkerStopped,
 )
-from topologies.engine.limits import Limits
-from topologies.engine.store import FORMAT, Store, Stores, StoreTable
-from topologies.engine.watchdog import Watchdog
-from topologies.plan import Plan
+from topologies.engine.store import FORMAT, Store, StoreTable
 from topologies.topics import JOURNAL, changelog
 
 log = logging.getLogger(__name__)
@@ -58,21 +54,6 @@ class Recovered:
     """Next changelog offset by table."""
     behind: bool = False
     """Whether rows came from the changelog."""
-
-
-@dataclass(frozen=True)
-class RecoveryPlace:
-    """What a recovery needs to know of its worker."""
-
-    plan: Plan
-    cluster: ClusterConfig
-    folder: Path
-    limits: Limits
-    cluster_id: str
-    stores: Stores
-    watchdog: Watchdog
-    report: Callable[[int], None]
-    """Told how many changelog records remain."""
 
 
 class _Clients(NamedTuple):

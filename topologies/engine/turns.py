@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from confluent_kafka import KafkaException, Message
 
 from topologies.engine.admin import identity_of, partition_counts
+from topologies.engine.commits import RecoveryPlace
 from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import Superseded, WorkerStopped
@@ -18,7 +19,7 @@ from topologies.engine.group import Group
 from topologies.engine.identity import code_hash
 from topologies.engine.observer import Observer
 from topologies.engine.partition import Partition, Planned, records_of
-from topologies.engine.recovery import Recovered, RecoveryPlace, recover
+from topologies.engine.recovery import Recovered, recover
 from topologies.engine.report import report
 from topologies.engine.shared import SharedReader
 from topologies.engine.slot import Slot
