@@ -9,7 +9,6 @@ import time
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -96,7 +95,7 @@ def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
     deadline = time.monotonic() + GIVE_UP_S
     while True:
         try:
-            return Lag(group, _measured(client, cluster, group, places))
+            return Lag(group, _measured(client, cluster, plan.role, places))
         except KafkaException as error:
             if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
                 raise ClusterUnreachable(
@@ -105,8 +104,8 @@ def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
         time.sleep(RETRY_S)
 
 
-def _measured(client: AdminClient, cluster: ClusterConfig, group: str, places: list[Where]) -> tuple[PartitionLag, ...]:
-    committed = _committed(client, group, places)  # before the ends: else progress in between looks negative
+def _measured(client: AdminClient, cluster: ClusterConfig, role: str, places: list[Where]) -> tuple[PartitionLag, ...]:
+    committed = _committed(cluster, role, places)  # before the ends: else progress in between looks negative
     first = _ends(client, places, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
     stable = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
     high = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
@@ -129,10 +128,16 @@ def _measured(client: AdminClient, cluster: ClusterConfig, group: str, places: l
     return tuple(found)
 
 
-def _committed(client: AdminClient, group: str, places: list[Where]) -> dict[Where, int]:
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*place) for place in places])
-    answer = client.list_consumer_group_offsets([asked], request_timeout=CALL_S)[group].result()
-    return {(one.topic, one.partition): one.offset for one in answer.topic_partitions if one.offset >= 0}
+def _committed(cluster: ClusterConfig, role: str, places: list[Where]) -> dict[Where, int]:
+    """By a consumer: librdkafka 2.16's admin client crashes in this call where a coordinator has moved."""
+    client = consumer(cluster, role, **{"isolation.level": "read_uncommitted"})
+    try:
+        found = client.committed([TopicPartition(*place) for place in places], timeout=CALL_S)
+    finally:
+        client.close()
+    if errors := [one.error for one in found if one.error is not None]:
+        raise KafkaException(errors[0])
+    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
 
 
 def _ends(client: AdminClient, places: list[Where], spec: Any, isolation: IsolationLevel) -> dict[Where, int]:
