@@ -21,7 +21,7 @@ def guarded(words: Sequence[str]) -> int:
     ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     child = subprocess.Popen([sys.executable, *words])
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: child.send_signal(signal.SIGINT))
+        signal.signal(number, lambda *_: child.send_signal(signal.SIGTERM))
     try:
         code = _wait(child)
     finally:

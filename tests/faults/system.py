@@ -95,11 +95,10 @@ class System:
         """Waits until every partition is worked on and every partition has taken a step since."""
         self.wait(self._all_worked_on, timeout_s, "worker for every partition")
         since = time.time_ns() // 1000
-        self.wait(
-            lambda: all(self.live.steps_after(number, since) for number in range(PARTITIONS)),
-            timeout_s,
-            "step on every partition",
-        )
+        self.wait(lambda: self._all_step_after(since), timeout_s, "step on every partition")
+
+    def _all_step_after(self, since: int) -> bool:
+        return all(self.live.steps_after(number, since) for number in range(PARTITIONS))
 
     def _all_worked_on(self) -> bool:
         held = [number for worker in self.workers.values() for number in worker.partitions()]
@@ -153,11 +152,13 @@ class System:
             self.say(f"moved {named[1]} away to {away.name}")
 
     def recovered(self, timeout_s: float = 120.0) -> float:
-        """Waits until all that was published by now is decided; how many seconds that took."""
-        began = time.monotonic()
+        """Waits until all that was published by now is decided, and every partition goes on; how many seconds that took."""
+        began, since = time.monotonic(), time.time_ns() // 1000
         targets = self.view.patiently(lambda: self.view.ends(topics=self.view.inputs))
 
         def reached() -> bool:
+            if not self._all_step_after(since):
+                return False
             try:
                 committed = self.view.committed()
             except KafkaException:

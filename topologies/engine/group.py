@@ -59,6 +59,7 @@ class Group:
         self._odd: dict[str, list[int]] = {}
         self._odd_since = 0.0
         self._refused_since: float | None = None
+        self._fenced_at: float | None = None
         self._paused: set[tuple[str, int]] = set()
         self._member: str | None = None
         member = f"{cluster.prefix}headrace-{plan.role}-{instance}"
@@ -123,8 +124,16 @@ class Group:
         if now - self._refused_since > self._limits.release_s:
             raise Fenced(f"another worker is the member {self._options['group.instance.id']}: {error.str()}")
         log.warning("the group still knows this slot's last life: %s", error.str())
-        self.consumer.close()
         self._clock.sleep(1.0)
+        self._rejoin()
+
+    def _rejoin(self) -> None:
+        """A consumer that has failed for good is replaced; what it had is lost."""
+        with self._watchdog.guard("consumer close"):
+            self.consumer.close()
+        self._membership.owned.clear()
+        self._odd, self.assigned, self._member = {}, (), None
+        self.generation += 1
         self._join()
 
     def poll(self, wait_s: float) -> list[Message]:
@@ -163,6 +172,13 @@ class Group:
         if error.code() == KafkaError.UNRELEASED_INSTANCE_ID or STILL_A_MEMBER in reason:
             self._join_again(error)
         elif error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED) or FENCED in reason:  # noqa: SLF001  # a public constant
+            now = self._clock.monotonic()
+            if self._fenced_at is None or now - self._fenced_at > self._limits.release_s:
+                # A coordinator that moves may take this member's own second try for another worker.
+                self._fenced_at = now
+                log.warning("fenced, joining once more: %s", reason)
+                self._rejoin()
+                return
             raise Fenced(
                 f"another worker took this worker's place {self._options['group.instance.id']} in the group: {reason}; "
                 "give each worker its own HEADRACE_INSTANCE"

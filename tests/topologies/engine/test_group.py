@@ -169,7 +169,6 @@ def test_a_slot_that_the_broker_has_not_released_yet_is_asked_for_again(join):
 @pytest.mark.parametrize(
     ("code", "stop"),
     [
-        (KafkaError.FENCED_INSTANCE_ID, Fenced),
         (KafkaError._FATAL, WorkerStopped),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, NotAuthorised),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, WorkerStopped),
@@ -183,11 +182,19 @@ def test_what_can_not_be_survived_stops_the_worker(joined, code, stop):
         group.poll(0)
 
 
-def test_a_fenced_static_member_says_that_its_slot_is_taken(joined):
-    """The client reports it as a fatal error, with the broker's words."""
-    group, client = joined
+@pytest.mark.parametrize("code", [KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID])
+def test_a_member_that_is_fenced_twice_says_that_its_slot_is_taken(join, code):
+    """Once may be its own second try at a coordinator that moved: it joins anew, without partitions."""
+    group, _clock, clients = join("classic")
+    clients[0].on["on_assign"](clients[0], places(0, 2))
+    before = group.generation
     words = "Broker: Static consumer fenced by other consumer with same group.instance.id"
-    client.messages.append(trouble(KafkaError._FATAL, words))
+    clients[0].messages.append(trouble(code, words))
+    assert group.poll(0) == []
+    assert len(clients) == 2
+    assert group.assigned == ()
+    assert group.generation > before
+    clients[1].messages.append(trouble(code, words))
     with pytest.raises(Fenced, match="HEADRACE_INSTANCE"):
         group.poll(0)
 
