@@ -23,6 +23,8 @@ from topologies.topics import LETTER_BYTES
 log = logging.getLogger(__name__)
 OLDEST_LIBRDKAFKA = 0x020F00FF
 FENCED_TWICE_S = 60.0
+SLOW_S = 0.5
+"""A call that takes longer may have been sent twice: the next transaction gets a new epoch."""
 TUNING = {
     "retry.backoff.ms": 2,
     "linger.ms": 2,
@@ -187,7 +189,8 @@ class Transactions:
 
         After a second call a request of the first may still be under way: the next transaction needs a new epoch.
         """
-        deadline = self._clock.monotonic() + self._limits.call_s
+        begun = self._clock.monotonic()
+        deadline = begun + self._limits.call_s
         while True:
             try:
                 with self._watchdog.guard(what):
@@ -198,6 +201,8 @@ class Transactions:
                 self._trouble = True
                 self._clock.sleep(0.01)
             else:
+                # The client repeats requests by itself and does not tell.
+                self._trouble = self._trouble or self._clock.monotonic() - begun > SLOW_S
                 return
 
     def _produce(self, producer: Producer, contents: Contents) -> None:
