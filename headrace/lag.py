@@ -17,7 +17,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.missing import require_topics
-from replay.reader import consumer
+from replay.reader import NO_LEADER, consumer
 from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
 from topologies.plan import Plan
@@ -27,17 +27,11 @@ CALL_S = 3.0
 GIVE_UP_S = 30.0
 READ_S = 30.0
 RETRY_S = 0.1
-_PASSING = frozenset(
-    {
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
-    }
-)
+_PASSING = NO_LEADER | {
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
+}
 """Answers of a cluster whose leaders are moving, or whose topics are very new."""
 
 

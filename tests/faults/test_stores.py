@@ -53,4 +53,12 @@ def test_a_truncated_changelog_holds_less_than_the_store(store):
 
 def test_a_partition_without_a_store_is_found():
     """When workers have ended well, every partition has one."""
-    assert compare_with_changelogs([], {}, {ACCOUNTS: 0}) == "no store of partitions [0]"
+    assert compare_with_changelogs([], {}, {ACCOUNTS: 0}) == "no store of partitions [0] can be read"
+
+
+def test_a_damaged_store_is_as_good_as_none(store):
+    """Nobody has opened it since; what counts is the store of the worker that has the partition."""
+    damaged, sound = store({b"alice": b"1"}, 6, "damaged"), store({b"alice": b"2"}, 7, "sound")
+    next(damaged.glob("MANIFEST-*")).unlink()
+    assert compare_with_changelogs([damaged, sound], {ACCOUNTS: {b"alice": b"2"}}, {ACCOUNTS: 0}) == ""
+    assert "[0]" in compare_with_changelogs([damaged], {ACCOUNTS: {b"alice": b"1"}}, {ACCOUNTS: 0})

@@ -12,6 +12,7 @@ from replay.audit import AuditReport, judge
 from replay.state import Further
 from replay.stores import Stores
 from topologies import topics
+from topologies.engine.errors import StoreFailed
 from topologies.engine.inspect import Snapshot
 from topologies.engine.limits import LIMITS
 from topologies.engine.store import encode_row, rocksdb_stores, row_key
@@ -168,6 +169,20 @@ def test_each_single_wrong_is_found_and_named(life: Journalled, tmp_path: Path, 
     found = failed(judged(Logs(life), {1: write(tmp_path / "p1", data)}))
     assert words in found[check]
     assert str(tmp_path / "p1") in found[check]
+
+
+def test_a_damaged_store_is_not_taken_for_a_short_one(tmp_path: Path):
+    """RocksDB ends a walk at a damaged block as if no more rows came."""
+    store = rocksdb_stores(LIMITS).open(tmp_path / "p0")
+    rows = [(row_key("accounts", f"{number:06}"), b"[%d]" % number) for number in range(20_000)]
+    store.write(rows, {"step": 1})
+    store.close()
+    victim = max((tmp_path / "p0").glob("*.sst"), key=lambda path: path.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 3] ^= 0x40
+    victim.write_bytes(data)
+    with Snapshot(tmp_path / "p0", 0) as snapshot, pytest.raises(StoreFailed, match=str(tmp_path / "p0")):
+        assert len(list(snapshot.rows("accounts"))) == len(rows)
 
 
 def test_a_store_is_looked_into_while_its_worker_writes(tmp_path: Path):

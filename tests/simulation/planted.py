@@ -6,7 +6,7 @@ from typing import Any
 
 from confluent_kafka import IsolationLevel
 
-from topologies.engine import recovery
+from topologies.engine import recovery, transactions
 from topologies.engine.inbox import Inbox
 from topologies.engine.memory.producer import MemoryProducer
 from topologies.engine.step import PartitionTables
@@ -107,6 +107,11 @@ def no_new_epoch_after_trouble() -> list[Patch]:
     return [(Transactions, "_trouble", property(lambda _self: False, lambda _self, _value: None))]
 
 
+def slow_calls_are_not_noticed() -> list[Patch]:
+    """A request that the client repeated in silence may land in the next transaction of the same epoch."""
+    return [(transactions, "SLOW_S", 1e9)]
+
+
 def stale_records_are_taken_again() -> list[Patch]:
     """What stands below the expected offset is not left out."""
 
@@ -137,6 +142,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         unknown_taken_for_committed,
         offsets_not_in_the_transaction,
         no_new_epoch_after_trouble,
+        slow_calls_are_not_noticed,
         stale_records_are_taken_again,
         rows_of_an_aborted_step_stay,
         aliases_are_not_waited_for,

@@ -14,6 +14,7 @@ from schemas.keys import partition_of
 from streams.rules import Rules, ScreeningRules
 from topologies.engine.crash import POINTS
 from topologies.engine.memory.host import Trouble
+from topologies.engine.memory.producer import TWICE
 
 START = 1_700_000_000_000_000
 """The wall clock at virtual time 0, µs."""
@@ -36,10 +37,10 @@ CALLS = {
     "begin_transaction": (20, ("abortable", "fatal", "plain")),
     "produce": (60, ("full",)),
     "produce_batch": (80, ("short",)),
-    "deliver": (120, ("undelivered", "undelivered", "transport")),
-    "send_offsets": (24, (*KINDS, "retriable", "transport", "transport")),
-    "commit": (24, (*KINDS, "retriable", "retriable", "transport", "transport")),
-    "abort": (2, ("retriable", "retriable", "plain", "fatal", "transport")),
+    "deliver": (120, ("undelivered", "undelivered", *TWICE)),
+    "send_offsets": (24, (*KINDS, "retriable", *TWICE, *TWICE)),
+    "commit": (24, (*KINDS, "retriable", "retriable", *TWICE, *TWICE)),
+    "abort": (2, ("retriable", "retriable", "plain", "fatal", *TWICE)),
     "committed": (6, ("failed",)),
     "list_offsets": (20, ("failed",)),
     "consume": (150, ("element",)),

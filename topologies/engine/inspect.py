@@ -8,11 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import orjson
-from rocksdict import AccessType, Options, Rdict, ReadOptions
+from rocksdict import AccessType, Options, Rdict
 
 from topologies.engine.errors import StoreFailed
-from topologies.engine.recovery import TRUSTED_US
-from topologies.engine.store import DAMAGE, FORMAT, META, row_key
+from topologies.engine.store import DAMAGE, META, distrust, row_key, rows_from
 
 ATTEMPTS = 5
 """A file that RocksDB names may be gone before it is opened, as the worker goes on: then it is tried again."""
@@ -62,21 +61,13 @@ class Snapshot:
         """Why a worker would not use this store at `now` (µs) but move it aside, None where it would."""
         if not self.meta:
             return "was never written"
-        if self.meta["cluster"] != cluster_id:
-            return "is of another cluster, or of topics that were deleted since"
-        if self.meta["format"] != FORMAT:
-            return f"has format {self.meta['format']}, not {FORMAT}"
-        if now - self.meta["written_at"] > TRUSTED_US:
-            return "is so old that the changelog may have forgotten what was deleted since"
-        return None
+        return distrust(self.meta, cluster_id, now)
 
     def rows(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Key and JSON row of a table, in key order. Raises StoreFailed."""
         prefix = row_key(table, "")
         try:
-            for key, value in self._db.items(from_key=prefix, read_opt=ReadOptions()):
-                if not key.startswith(prefix):
-                    return
+            for key, value in rows_from(self._db, prefix, prefix):
                 yield key[len(prefix) :], value
         except Exception as error:
             raise StoreFailed(f"the store {self.folder} can't be read: {error}") from error

@@ -12,7 +12,7 @@ from topologies.engine.inbox import Inbox
 from topologies.engine.limits import Limits
 from topologies.engine.recovery import Recovered
 from topologies.engine.seams import Clock
-from topologies.engine.step import Parcel, PartitionStep, PartitionTables, Place, Taken
+from topologies.engine.step import UNPROCESSABLE, Parcel, PartitionStep, PartitionTables, Place, Taken
 from topologies.engine.store import encode_row
 
 ONCE_MORE = 2
@@ -89,7 +89,7 @@ class Partition:
                 culprit.topic,
                 self.number,
                 culprit.raws[0],
-                "unprocessable",
+                UNPROCESSABLE,
                 "every attempt to process this record raised an error; the trace says where",
                 trace,
             )

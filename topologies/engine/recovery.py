@@ -27,14 +27,12 @@ from topologies.engine.errors import (
     TornPartition,
     WorkerStopped,
 )
-from topologies.engine.store import FORMAT, Store, StoreTable
+from topologies.engine.store import Store, StoreTable, distrust
 from topologies.topics import JOURNAL, changelog
 
 log = logging.getLogger(__name__)
 CONSUME = 10_000
 PIECE = 20_000
-TRUSTED_US = 6 * 86_400 * 1_000_000
-"""Age of a store's last write up to which the changelog still has every deletion: a day less than it keeps them."""
 
 
 @dataclass(slots=True)
@@ -181,23 +179,13 @@ def _usable(place: RecoveryPlace, folder: Path) -> tuple[Store, dict[str, Any] |
         log.warning("%s; moved to %s, and rebuilt from its changelog", error, stores.move_aside(folder))
         return stores.open(folder), None
     meta = store.meta()
-    if meta is None or (reason := _distrust(place, meta)) is None:
+    if meta is None or (reason := distrust(meta, place.cluster_id, place.cluster.seams.clock.micros())) is None:
         return store, meta
     store.close()
     log.warning(
         "the store %s %s; moved to %s, and rebuilt from its changelog", folder, reason, stores.move_aside(folder)
     )
     return stores.open(folder), None
-
-
-def _distrust(place: RecoveryPlace, meta: dict[str, Any]) -> str | None:
-    if meta["cluster"] != place.cluster_id:
-        return "is of another cluster, or of topics that were deleted since"
-    if meta["format"] != FORMAT:
-        return f"has format {meta['format']}, not {FORMAT}"
-    if place.cluster.seams.clock.micros() - meta["written_at"] > TRUSTED_US:
-        return "is so old that the changelog may have forgotten what was deleted since"
-    return None
 
 
 def _restore(place: RecoveryPlace, clients: _Clients, opened: list[Recovered], superseded: Callable[[], bool]) -> None:

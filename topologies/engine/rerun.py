@@ -15,13 +15,10 @@ from schemas.events import JournalLetter, JournalRecord, Micros, SettingsRecord
 from streams.rules import Rules, screening_rules
 from streams.turn import AliasOwner, Received
 from topologies.engine import identity
-from topologies.engine.step import Parcel, PartitionStep, PartitionTables, Place, Raw, Taken
+from topologies.engine.step import UNPROCESSABLE, Parcel, PartitionStep, PartitionTables, Place, Raw, Taken
 from topologies.engine.store import encode_row
 from topologies.plan import Plan
 from topologies.topics import BY_NAME
-
-UNPROCESSABLE = "unprocessable"
-"""Code of the dead letter of a record that no agent could process: such a step decides nothing."""
 
 
 class WentBack(Exception):

@@ -19,6 +19,8 @@ from topologies.plan import Agent, Decision, Plan
 from topologies.topics import Topic, dead_letters
 
 Headers = Sequence[tuple[str, bytes | None]]
+UNPROCESSABLE = "unprocessable"
+"""Code of the dead letter of a record that no agent could process: such a step decides nothing."""
 
 
 class Raw(NamedTuple):

@@ -8,6 +8,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ META = b"\x00meta"
 FORMAT = 2
 DAMAGE = ("Corruption", "No such file", "checksum mismatch")
 """What RocksDB says of files that are damaged or gone."""
+TRUSTED_US = 6 * 86_400 * 1_000_000
+"""Age of a store's last write up to which the changelog still has every deletion: a day less than it keeps them."""
 PIECE = 2_000
 """Rows per write batch: `write` holds Python's lock."""
 
@@ -43,6 +46,27 @@ def encode_row(row: Any) -> bytes:
 def row_key(table: str, key: str) -> bytes:
     """The store's key of a row."""
     return f"{table}\x00{key}".encode()
+
+
+def rows_from(db: Rdict, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Rows from `start` on whose keys begin with `prefix`, in key order. Raises what RocksDB says of damage."""
+    found = db.iter(ReadOptions())
+    found.seek(start)
+    while found.valid() and (key := found.key()).startswith(prefix):
+        yield key, found.value()
+        found.next()
+    found.status()  # a damaged block ends an iterator as if there were no more rows
+
+
+def distrust(meta: dict[str, Any], cluster_id: str, now: int) -> str | None:
+    """Why a store with this `meta` can't be used at `now` (µs) but is moved aside, None where it can."""
+    if meta["cluster"] != cluster_id:
+        return "is of another cluster, or of topics that were deleted since"
+    if meta["format"] != FORMAT:
+        return f"has format {meta['format']}, not {FORMAT}"
+    if now - meta["written_at"] > TRUSTED_US:
+        return "is so old that the changelog may have forgotten what was deleted since"
+    return None
 
 
 def open_options(cache: Cache, memtable_mb: int) -> Options:
@@ -118,13 +142,7 @@ class Store:
     def rows(self, start: bytes, prefix: bytes, most: int) -> Iterator[tuple[bytes, bytes]]:
         """At most `most` rows from `start` on whose keys begin with `prefix`, in key order."""
         try:
-            found = self._db.iter(ReadOptions())
-            found.seek(start)
-            while most > 0 and found.valid() and (key := found.key()).startswith(prefix):
-                yield key, found.value()
-                most -= 1
-                found.next()
-            found.status()  # a damaged block ends an iterator as if there were no more rows
+            yield from islice(rows_from(self._db, start, prefix), most)
         except Exception as error:
             raise self._failed("read", error) from error
 

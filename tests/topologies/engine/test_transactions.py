@@ -1,5 +1,6 @@
 """What the end of a transaction means: only a clean commit is committed, and doubt is never taken for an abort."""
 
+import time
 from typing import ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ ABORTABLE = KafkaError(KafkaError.INVALID_TXN_STATE, "abort it", False, False, T
 FATAL = KafkaError(KafkaError._FATAL, "broken", True, False, False)
 PLAIN = KafkaError(KafkaError.UNKNOWN, "who knows", False, False, False)
 FENCED = KafkaError(KafkaError._FENCED, "zombie", True, False, False)
+SLOW = object()
 FORBIDDEN = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, "no right", False, False, True)
 
 
@@ -34,8 +36,11 @@ class Client:
     def _call(self, name):
         self.calls.append(name)
         answers = self.script.get(name)
-        if answers and (error := answers.pop(0)) is not None:
-            raise KafkaException(error)
+        answer = answers.pop(0) if answers else None
+        if answer is SLOW:
+            time.sleep(transactions.SLOW_S + 0.01)
+        elif answer is not None:
+            raise KafkaException(answer)
 
     def poll(self, _timeout):
         """Tells what went wrong since the last call, as librdkafka does."""
@@ -108,6 +113,14 @@ def test_a_commit_that_fails_is_unknown_and_never_called_aborted(run, error):
 def test_a_commit_that_needed_a_second_call_is_followed_by_a_new_epoch(run):
     """A late EndTxn must not land in the next transaction."""
     outcomes, calls = run({"commit_transaction": [RETRIABLE]}, times=2)
+    assert outcomes == [Outcome.COMMITTED] * 2
+    assert calls.count("new") == 2
+
+
+@pytest.mark.parametrize("call", ["send_offsets_to_transaction", "commit_transaction"])
+def test_a_call_that_took_long_is_followed_by_a_new_epoch(run, call):
+    """The client may have sent its request twice without telling, and the second one may still be under way."""
+    outcomes, calls = run({call: [SLOW]}, times=2)
     assert outcomes == [Outcome.COMMITTED] * 2
     assert calls.count("new") == 2
 

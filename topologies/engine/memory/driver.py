@@ -12,6 +12,7 @@ from schemas.keys import partition_of
 from streams.rules import Rules
 from streams.tables import TableSpec
 from streams.turn import AliasOwner, Received
+from topologies.engine.letters import letter_of
 from topologies.engine.step import Headers, Parcel, PartitionStep, PartitionTables, Place, Raw, Taken
 from topologies.plan import Plan
 from topologies.topics import JOURNAL, Topic, dead_letters
@@ -144,13 +145,7 @@ class Memory:
                 self._append(topic, where, key, value)
         for parcel in step.parcels:
             name = dead_letters(parcel.agent).name
-            headers = [
-                ("__dlq.errors.topic", parcel.topic.name.encode()),
-                ("__dlq.errors.partition", str(partition).encode()),
-                ("__dlq.errors.offset", str(parcel.raw.offset).encode()),
-                ("headrace.error.code", parcel.code.encode()),
-            ]
-            self._append(name, partition, parcel.raw.key, parcel.raw.value, headers)
+            self._append(name, partition, *letter_of(parcel, "", f"headrace.{self.plan.role}"))
         self.letters += step.parcels
         step.tables.keep()
         for taken in step.taken:

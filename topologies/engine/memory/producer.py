@@ -15,6 +15,10 @@ from topologies.engine.memory.message import Message
 
 BACK_OFF_S = 0.02
 STRAGGLING = ("late", "held")
+TWICE = ("transport", "repeated")
+"""Troubles with which the call succeeds, but its request goes twice. Nothing tells of the second kind but the time it took."""
+REPEATED_S = 1.0
+"""After so long the client gives a request up and sends it again."""
 WALL = 1_700_000_000_000
 """The broker's clock at virtual time 0, ms since 1970."""
 FENCED = (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
@@ -185,7 +189,7 @@ class MemoryProducer:
         return KafkaException(error)
 
     def _fall(self, trouble: Trouble | None) -> None:
-        if trouble is not None and trouble.kind != "transport":
+        if trouble is not None and trouble.kind not in TWICE:
             raise self._fail(error_of(trouble.kind))
 
     def _refused(self, refused: Refused) -> KafkaException:
@@ -230,10 +234,9 @@ class MemoryProducer:
         self._asked = True
         if trouble is None:
             self._patiently(request, timeout)
-        elif trouble.kind == "transport":
+        elif trouble.kind in TWICE:
             self._patiently(request, timeout)
-            self._straggle(trouble, again)
-            self._note()
+            self._twice(trouble, again)
         else:
             if trouble.effect == "done":
                 self._patiently(request, timeout)
@@ -241,9 +244,12 @@ class MemoryProducer:
                 self._straggle(trouble, request)
             self._fall(trouble)
 
-    def _note(self) -> None:
-        """A connection broke: `error_cb` is told by the next poll."""
-        if self._error_cb is not None:
+    def _twice(self, trouble: Trouble, again: Callable[[], Any]) -> None:
+        """A copy is under way. If a connection broke, `error_cb` is told by the next poll."""
+        self._straggle(trouble, again)
+        if trouble.kind == "repeated":
+            self._host.wait(REPEATED_S)
+        elif self._error_cb is not None:
             error = KafkaError(KafkaError._TRANSPORT, "connection closed")  # noqa: SLF001  # a public constant
             callback = self._error_cb
             self._events.append(lambda: callback(error))
@@ -283,7 +289,7 @@ class MemoryProducer:
         def send() -> int:
             return self._broker.produce(identity, epoch, place, batch, records)
 
-        if trouble is not None and trouble.kind != "transport":
+        if trouble is not None and trouble.kind not in TWICE:
             if trouble.effect in STRAGGLING:
                 self._straggle(trouble, send)
             elif trouble.effect == "done":
@@ -293,8 +299,7 @@ class MemoryProducer:
             return
         first = self._patiently(send, timeout)
         if trouble is not None:
-            self._straggle(trouble, send)
-            self._note()
+            self._twice(trouble, send)
             first = -1
         for number, (record, told) in enumerate(queued):
             if told is not None:
