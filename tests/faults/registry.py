@@ -2,6 +2,7 @@
 
 import kinds_broker
 import kinds_client
+import kinds_clock
 import kinds_disk
 import kinds_network
 import kinds_poison
@@ -9,12 +10,6 @@ import kinds_process
 import kinds_store
 from kinds import Kind
 
-
-def _no_clock() -> str:
-    return "the engine's clock can't be moved from outside a worker"
-
-
-CLOCK = Kind("clock jumps", lambda _system, _chance: None, 40, impossible=_no_clock)
 KINDS: list[Kind] = [
     *kinds_process.KINDS,
     *kinds_poison.KINDS,
@@ -23,5 +18,5 @@ KINDS: list[Kind] = [
     *kinds_client.KINDS,
     *kinds_disk.KINDS,
     *kinds_broker.KINDS,
-    CLOCK,
+    *kinds_clock.KINDS,
 ]

@@ -35,7 +35,8 @@ class Worker:
         self.wanted = False
         """Whether it should run: it is started again when it stops."""
         self._cluster = cluster
-        self._env = {"HEADRACE_INSTANCE": name, **env}
+        self._clock = cluster.home / f"{name}.clock"
+        self._env = {"HEADRACE_INSTANCE": name, "HEADRACE_WRONG_CLOCK": str(self._clock), **env}
         self._mark = 0
 
     @property
@@ -56,6 +57,8 @@ class Worker:
     def start(self, **env: str) -> "Worker":
         """A new life; the last one must be over."""
         assert not self.alive, f"worker {self.name} runs already"
+        if not self._clock.exists():
+            self.set_clock(0)
         self._mark = self.log.stat().st_size if self.log.exists() else 0
         self.process = self._cluster.worker(self.name, **{**self._env, **env})
         self.wanted = True
@@ -119,6 +122,12 @@ class Worker:
         if lose_store:
             self.lose_store()
         return Kill(killed_at, partitions, lose_store)
+
+    def set_clock(self, seconds_wrong: int) -> None:
+        """Its wall clock is so much ahead (behind, where negative) from now on."""
+        new = self._clock.with_suffix(".new")
+        new.write_text(str(seconds_wrong))
+        new.replace(self._clock)
 
     def lose_store(self) -> None:
         """Deletes all local state of the slot."""

@@ -1,5 +1,6 @@
 """What the engine needs of the world outside: Kafka's clients, a clock, a disk. A driver may bring its own."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -36,7 +37,23 @@ class SystemClock:
         return time.time_ns() // 1000
 
 
-SYSTEM = SystemClock()
+class WrongClock(SystemClock):
+    """For fault tests: its wall clock is wrong by as many seconds as the file says, and may jump at any moment."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def micros(self) -> int:  # type: ignore[override]
+        """µs since 1970, wrong."""
+        return max(0, SystemClock.micros() + int(self._file.read_text()) * 1_000_000)
+
+
+def _clock() -> SystemClock:
+    file = os.environ.get("HEADRACE_WRONG_CLOCK")
+    return WrongClock(Path(file)) if file else SystemClock()
+
+
+SYSTEM = _clock()
 
 
 def _free_mb(folder: Path) -> int:
