@@ -27,8 +27,9 @@ def holds_pan(text: str) -> bool:
     """
     if len(text) < _SHORTEST:
         return False
-    if any(luhn(run) for run in _RUN.findall(text)):
-        return True
+    for run in _RUN.findall(text):
+        if luhn(run):
+            return True
     grouped = _GROUPED.fullmatch(text)
     return grouped is not None and luhn(text.translate(_SEPARATORS))
 

@@ -180,21 +180,31 @@ def _read_blocks(source: _Source, depth: int, into: str, schema: Schema) -> None
 
 def _encoder(source: _Source, name: str, schema: Schema) -> None:
     """`encode_<record>(value)`: each field becomes pieces of bytes, and the pieces are joined once."""
+    source.add(0, f"def encode_{name}(value):")
+    source.add(1, f"return join(({', '.join(_write_fields(source, 1, 'value', schema))},))", "")
+
+
+def _is_record(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema["type"] == "record"
+
+
+def _write_fields(source: _Source, depth: int, record: str, schema: Schema) -> list[str]:
+    """Adds what makes the pieces of a record's fields; gives back their expressions."""
     values = [source.name() for _ in schema["fields"]]
-    source.add(0, f"def encode_{name}(value):", f"    {', '.join(values)}, = value")
+    source.add(depth, f"{', '.join(values)}, = {record}")
     pieces: list[str] = []
     for many, fields in _runs(schema, values):
         if not many:
-            pieces += [piece for value, kind in fields for piece in _write(source, 1, value, kind)]
+            pieces += [piece for value, kind in fields for piece in _write(source, depth, value, kind)]
             continue
         pieces.append(source.name())
         nulls = b"\0" * len(fields)
         source.add(
-            1, f"if {' is '.join(value for value, _ in fields)} is None:", f"    {pieces[-1]} = {nulls!r}", "else:"
+            depth, f"if {' is '.join(value for value, _ in fields)} is None:", f"    {pieces[-1]} = {nulls!r}", "else:"
         )
-        inner = [piece for value, kind in fields for piece in _write(source, 2, value, kind)]
-        source.add(2, f"{pieces[-1]} = join(({', '.join(inner)},))")
-    source.add(1, f"return join(({', '.join(pieces)},))", "")
+        inner = [piece for value, kind in fields for piece in _write(source, depth + 1, value, kind)]
+        source.add(depth + 1, f"{pieces[-1]} = join(({', '.join(inner)},))")
+    return pieces
 
 
 def _write(source: _Source, depth: int, value: str, schema: Any) -> list[str]:
@@ -207,15 +217,16 @@ def _write(source: _Source, depth: int, value: str, schema: Any) -> list[str]:
         source.add(depth, f"{data} = {value}.encode()")
         return [f"LENGTHS[len({data})]", data]
     if schema == "micros":
-        return [f"long_bytes({value})"]
+        return [f"((TIMES.get({value}) if {value}.__class__ is int else None) or time_bytes({value}))"]
     if schema == "double":
         return [f"pack_double({value})"]
     if schema == "boolean":
         return [f"boolean_bytes({value})"]
     if isinstance(schema, str):
         assert schema in {"long", "int"}, f"the codec has no {schema}"
-        small = f"{value}.__class__ is int and 0 <= {value} < 8192"
-        return [f"(VARINTS[{value} << 1] if {small} else {schema}_bytes({value}))"]
+        whole = f"{value}.__class__ is int and 0 <= {value}"
+        two, four = f"VARINTS[{value} << 1]", f"PAIRS[{value} << 1 & 16383] + VARINTS[{value} >> 13]"
+        return [f"({two} if {whole} < 8192 else {four} if {whole} < 134217728 else {schema}_bytes({value}))"]
     if schema["type"] == "enum":
         return [f"INDEX_{short(schema['name'])}[{value}]"]
     if schema["type"] == "record":
@@ -241,7 +252,8 @@ def _write_block(source: _Source, depth: int, value: str, schema: Schema) -> str
     source.add(depth, f"{pieces} = [count_bytes({value}, {kinds}, {most})]")
     source.add(depth, f"for {key}, {item} in {value}.items():" if is_map else f"for {item} in {value}:")
     inner = _write(source, depth + 1, key, "string") if is_map else []
-    inner += _write(source, depth + 1, item, schema["values" if is_map else "items"])
+    kind = source.resolved(schema["values" if is_map else "items"])
+    inner += _write_fields(source, depth + 1, item, kind) if _is_record(kind) else _write(source, depth + 1, item, kind)
     source.add(depth + 1, f"{pieces} += ({', '.join(inner)},)")
     source.add(depth, f"if {value}:", rf"    {pieces}.append(b'\0')")
     return f"join({pieces})"

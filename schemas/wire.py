@@ -185,6 +185,20 @@ def long_bytes(value: int) -> bytes:
     return unsigned(raw) if -(1 << 63) <= value < 1 << 63 else _beyond()
 
 
+TIMES: dict[int, bytes] = {}
+"""Times that were written lately: all records of a step have one."""
+_TIMES_MOST = 64
+
+
+def time_bytes(value: int) -> bytes:
+    """A time that is not in `TIMES` yet. Raises as `long_bytes` does."""
+    data = long_bytes(value)
+    if len(TIMES) >= _TIMES_MOST:
+        TIMES.clear()
+    TIMES[value] = data
+    return data
+
+
 def int_bytes(value: int) -> bytes:
     """An int. Raises TypeError for anything but an int, ValueError beyond 32 bits."""
     if value.__class__ is int and not -0x80000000 <= value <= 0x7FFFFFFF:
@@ -213,9 +227,10 @@ def count_bytes(items: Any, kinds: tuple[type, ...], most: int) -> bytes:
     """The head of a collection's only block. Raises TypeError for another kind of collection, ValueError if too long."""
     if type(items) not in kinds:
         raise TypeError
-    if len(items) > most:
+    count = len(items)
+    if count > most:
         raise ValueError
-    return unsigned(2 * len(items))
+    return VARINTS[count << 1] if count < 8192 else unsigned(count << 1)
 
 
 TOOLS: dict[str, Any] = {
@@ -235,6 +250,9 @@ TOOLS: dict[str, Any] = {
     "unpack_double": struct.Struct("<d").unpack_from,
     "join": b"".join,
     "VARINTS": VARINTS,
+    "PAIRS": PAIRS,
+    "TIMES": TIMES,
+    "time_bytes": time_bytes,
     "LENGTHS": LENGTHS,
     "OPTIONAL_LENGTHS": OPTIONAL_LENGTHS,
     "long_bytes": long_bytes,

@@ -16,7 +16,7 @@ from schemas.keys import partition_of
 from schemas.money import MAX_MINOR, exponent
 from schemas.reasons import Reason
 from streams.rules import DAY, Rules
-from streams.tables import Table, TableSpec
+from streams.tables import Table, TableSpec, new
 from streams.turn import Admitted, Alert, AliasOwner, Decided, Letter, Out, Received, Turn
 
 ALIAS_REST = DAY
@@ -134,14 +134,14 @@ def _mark(received: Received, key: str, turn: Turn[AdmissionTables]) -> Admitted
     if bound is not None and bound.expires_at > turn.at:
         same = bound.fingerprint == fingerprint
         return Admitted(received, intent, key, fingerprint, same, not same)
-    keys.put(key, BoundKey(fingerprint, turn.at + turn.rules.key_window))
+    keys.put(key, new(BoundKey, (fingerprint, turn.at + turn.rules.key_window)))
     refusal = _malformed(intent) or _too_late(intent, turn.at, turn.rules)
     version = None
     if refusal is None and intent.creditor_alias:
         intent = intent._replace(creditor_alias=normal_alias(intent.creditor_alias))
         if intent.kind == Kind.TRANSFER:
             intent, version, refusal = _resolve(intent, turn)
-    return Admitted(received, intent, key, fingerprint, False, False, refusal, version)
+    return new(Admitted, (received, intent, key, fingerprint, False, False, refusal, version))
 
 
 def _malformed(intent: Intent) -> Reason | None:

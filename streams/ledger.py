@@ -34,12 +34,14 @@ from streams.books import (
     two_ids,
 )
 from streams.reviews import approve, expire, next_deadline, open_review, refusal, reject, run_out
+from streams.tables import new
 from streams.transit import LedgerTurn, credit, first_leg, give_back, in_transit, posting_of, second_leg
 from streams.turn import Decided, Out, Screened
 
 __all__ = ("TABLES", "LedgerTables", "credit", "debit", "expire", "give_back", "next_deadline", "obey")
 
 _REVIEWED = (RiskDecision.REVIEW, RiskDecision.STEP_UP)
+_SENT = PaymentState.SENT
 
 
 def debit(batch: Sequence[Screened], turn: LedgerTurn) -> Decided:
@@ -182,8 +184,8 @@ def _begun(screened: Screened, row: PaymentRow | None, turn: LedgerTurn) -> Paym
     if row is not None:
         keys = [*keys_before(row, turn), *keys]
         outcome = row.sequence + 1
-    return PaymentRow(
-        PaymentState.SENT, intent.kind, intent.creditor, alias_of(intent), intent.amount_minor, intent.currency,
+    return new(PaymentRow, (
+        _SENT, intent.kind, intent.creditor, alias_of(intent), intent.amount_minor, intent.currency,
         intent.intent_id, received.offset, keys, outcome + 1, turn.at + turn.rules.payment_kept, outcome, turn.at, 0,
-        None, score, decision, reasons, version, alias_version, intent.expires_at,
-    )  # fmt: skip
+        None, score, decision, reasons, version, alias_version, intent.expires_at, None, None,
+    ))  # fmt: skip

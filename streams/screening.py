@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from schemas.events import Intent, Kind, RiskDecision
 from streams.rules import DAY, HOUR, MINUTE, ScreeningRules
-from streams.tables import Table, TableSpec
+from streams.tables import Table, TableSpec, new
 from streams.turn import Admitted, Decided, Screened, Turn
 
 SECOND = 1_000_000
@@ -128,7 +128,7 @@ def screen(batch: Sequence[Admitted], turn: Turn[ScreeningTables]) -> Decided:
         score += _signals(intent, time, (profile, flow), rules, fired)
         score, decision = _verdict(score, fired, intent, rules)
         profiles.put(intent.debtor, _after(intent, time, profile, (flow, others), decision))
-        handed_on.append(Screened(admitted, score, decision, tuple(fired), version))
+        handed_on.append(new(Screened, (admitted, score, decision, tuple(fired), version)))
     return Decided(handed_on=handed_on)
 
 
@@ -269,7 +269,7 @@ def _after(
                 place = (seconds, round(intent.latitude * 1000), round(intent.longitude * 1000))
     flow = (currency, samples, total, squares, *now_counted)
     flows = (*others, flow)[-CURRENCIES_MOST:] if others else (flow,)
-    return Profile(flows, payees, devices, place)
+    return new(Profile, (flows, payees, devices, place))
 
 
 def _counted(counted: Sequence[Any], bucket: int, amount_minor: int) -> Sequence[Any]:

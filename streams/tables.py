@@ -9,6 +9,10 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Row = TypeVar("Row")
 
+new = tuple.__new__
+"""`new(Class, (all fields,))` makes a record in a third of the time that a call by name takes. For what runs with
+every payment."""
+
 
 class Table(Protocol[Row]):
     """Rows by key. A row is an immutable `NamedTuple`: never change one in place, `put` a new one."""

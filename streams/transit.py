@@ -28,6 +28,7 @@ from streams.books import (
     DECISIONS,
     EVENTS,
     INTERNAL,
+    KINDS,
     NO_CREDITS,
     POSTINGS,
     REVERSALS,
@@ -47,6 +48,7 @@ from streams.books import (
 )
 from streams.limits import limit_key, uncount
 from streams.rules import DAY
+from streams.tables import new
 from streams.turn import Alert, Decided, Letter, Out, Received, Turn
 
 LedgerTurn = Turn[LedgerTables]
@@ -70,10 +72,10 @@ def posting_of(row: PaymentRow, names: tuple[str, str, str], moves: Sequence[Mov
     """Posts at home; `names`: posting id, debtor, payment id."""
     posting_id, debtor, payment_id = names
     entries = post(turn.tables.accounts, row.currency, moves)
-    posting = Posting(
-        posting_id, payment_id, turn.at, entries, row.intent_id, debtor, row.risk_score, DECISIONS[row.risk_decision]
-    )
-    return Out(POSTINGS, debtor, posting, turn.partition)
+    posting = new(Posting, (
+        posting_id, payment_id, turn.at, entries, row.intent_id, debtor, row.risk_score, DECISIONS[row.risk_decision],
+    ))  # fmt: skip
+    return new(Out, (POSTINGS, debtor, posting, turn.partition))
 
 
 def second_leg(
@@ -82,13 +84,13 @@ def second_leg(
     """The credit of a payment that is SENT, or for a repeat (intent id, offset) the question behind it."""
     repeat_id, repeat_offset = repeat or (None, None)
     decided_by, decided_by_offset = row.decided_by or (None, None)
-    credit = Credit(
-        CreditAction.REPEAT if repeat else CreditAction.CREDIT, Kind(row.kind), payment_id, row.intent_id,
+    credit = new(Credit, (
+        CreditAction.REPEAT if repeat else CreditAction.CREDIT, KINDS[row.kind], payment_id, row.intent_id,
         row.intent_offset, debtor, row.creditor, row.amount_minor, row.currency, row.outcome, row.outcome + 1,
         turn.partition, turn.at, row.expires_at, row.risk_score, DECISIONS[row.risk_decision],
         tuple(row.risk_reasons), row.risk_version, row.alias_version, decided_by, decided_by_offset, repeat_id, repeat_offset,
-    )  # fmt: skip
-    return Out(CREDITS, row.creditor, credit)
+    ))  # fmt: skip
+    return new(Out, (CREDITS, row.creditor, credit, None))
 
 
 def credit(batch: Sequence[Received], turn: LedgerTurn) -> Decided:
@@ -156,13 +158,13 @@ def _decide(received: Received, key: str, turn: LedgerTurn, records: list[Out]) 
     )
     entries = post(turn.tables.accounts, value.currency, moves)
     posting_id, event_id = two_ids("credit", CREDITS, partition, received.offset)
-    posting = Posting(
+    posting = new(Posting, (
         posting_id, value.payment_id, at, entries, value.intent_id,
         value.debtor, value.risk_score, value.risk_decision,
-    )  # fmt: skip
-    turn.tables.credits.put(key, CreditRow(until, at, event_id))
-    records.append(Out(POSTINGS, value.creditor, posting, partition))
-    records.append(Out(EVENTS, value.debtor, _completed(value, event_id, at), value.home_partition))
+    ))  # fmt: skip
+    turn.tables.credits.put(key, new(CreditRow, (until, at, event_id, None)))
+    records.append(new(Out, (POSTINGS, value.creditor, posting, partition)))
+    records.append(new(Out, (EVENTS, value.debtor, _completed(value, event_id, at), value.home_partition)))
 
 
 def _refusal(value: Credit, account: AccountRow | None, transit: str, turn: LedgerTurn) -> Reason | None:
@@ -187,12 +189,12 @@ def _refusal(value: Credit, account: AccountRow | None, transit: str, turn: Ledg
 
 def _completed(value: Credit, event_id: str, at: Micros) -> PaymentEvent:
     """The outcome's event; for a REPEAT the same one, with the repeating intent on it."""
-    return PaymentEvent(
+    return new(PaymentEvent, (
         event_id, value.payment_id, value.intent_id, value.sequence, Status.COMPLETED, value.debtor, value.creditor,
         value.amount_minor, value.currency, at, None, value.risk_score, value.risk_decision, value.risk_reasons,
         None, value.repeat_intent_id, value.decided_by_intent_id, value.alias_version, PaymentState.COMPLETED,
         value.risk_version, value.intent_offset, value.repeat_intent_offset, value.decided_by_intent_offset,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def _reversal(value: Credit, action: ReversalAction, reason: str | None, at: Micros) -> Out:

@@ -12,7 +12,7 @@ from schemas.codec import Undecodable
 from schemas.events import JournalInput, JournalLetter, JournalOutput, JournalRecord, Micros
 from schemas.keys import partition_of
 from streams.rules import Rules
-from streams.tables import TableSpec
+from streams.tables import TableSpec, new
 from streams.turn import Alert, AliasOwner, Decided, Letter, Out, Received, Turn
 from topologies.engine.overlay import Base, Overlay
 from topologies.plan import Agent, Decision, Plan
@@ -165,14 +165,15 @@ class PartitionStep:
         """Decodes a topic's records; what can't be read becomes a dead letter."""
         decode = codec.decoder(taken.topic.subject)
         name, partition = taken.topic.name, self.place.partition
-        batch = []
+        batch: list[Received] = []
         for raw in taken.raws:
+            offset, timestamp, key, data, _ = raw
             try:
-                value = decode(raw.value)
+                value = decode(data)
             except Undecodable as error:
                 self.parcels.append(Parcel(agent.name, taken.topic, partition, raw, error.code, error.reason))
             else:
-                batch.append(Received(name, partition, raw.offset, Micros(raw.timestamp), raw.key, value))
+                batch.append(new(Received, (name, partition, offset, timestamp, key, value)))
         return batch
 
     def collect(self, agent: Agent, decided: Decided) -> None:
