@@ -27,7 +27,9 @@ from topologies.engine.limits import LIMITS, Limits
 PREFIX = "HEADRACE_"
 CONFIG_FILE = "headrace.toml"
 SECOND = 1_000_000
-ELSEWHERE = frozenset({"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "WRONG_CLOCK", "CONFIG", "LIVES"})
+ELSEWHERE = frozenset(
+    {"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "WRONG_CLOCK", "CONFIG", "LIVES"}
+)
 """HEADRACE_ variables that other modules read themselves."""
 
 

@@ -38,6 +38,10 @@ class Unreachable(Exception):
     """No broker answers, or it stopped answering."""
 
 
+class HeadDeleted(Unreachable):
+    """Records were deleted before they could be read."""
+
+
 class TopicMissing(Exception):
     """A topic that must be there is not."""
 
@@ -204,7 +208,8 @@ class Reader:
         if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001
             raise TopicMissing(f"{message.topic()} vanished while it was read: {error.str()}")
         if error.fatal() or code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED):  # noqa: SLF001
-            raise Unreachable(f"{message.topic()} partition {message.partition()} can't be read: {error.str()}")
+            kind = HeadDeleted if code == KafkaError._AUTO_OFFSET_RESET else Unreachable  # noqa: SLF001
+            raise kind(f"{message.topic()} partition {message.partition()} can't be read: {error.str()}")
         return False
 
     def _offsets(self, topics: Sequence[str], spec: OffsetSpec) -> dict[Place, int]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from replay.differences import Pair, difference
 from replay.expected import Expected, Merge
+from replay.logged import read_changelog
 from replay.reader import Place, Raw
 from replay.source import Progress, Replay, Source, Span
 from replay.verdicts import Verdict
@@ -68,7 +69,7 @@ class Ran(NamedTuple):
     outputs: dict[Place, list[tuple[bytes, bytes]]]
 
     def written(self) -> dict[Place, list[Pair]]:
-        """Its records and dead letters by output partition; the journal's own and changelogs left out."""
+        """Its records and dead letters by output partition; the journal's own and the changelog left out."""
         found: dict[Place, list[Pair]] = dict(self.outputs)  # type: ignore[arg-type]
         for parcel in self.step.parcels:
             place = (dead_letters(parcel.agent).name, parcel.partition)
@@ -253,24 +254,25 @@ class SameBytes:
     def _compare_rows(
         self, rerun: Rerun, partition: int, at: int, passing: Mapping[tuple[str, str], set[bytes | None]]
     ) -> None:
-        """The last row of each key on the changelogs is the one that the steps leave."""
-        for spec in self._plan.tables():
-            topic = changelog(spec.name).name
-            place = (topic, partition)
-            if place not in self._span.ends:
-                continue
-            last: dict[str, bytes | None] = {}
-            for raw in self._source.read(topic, {place: self._span.ends[place]}, self._span.starts):
-                last[(raw.key or b"").decode(errors="replace")] = raw.value
+        """The last row of each key on the changelog is the one that the steps leave."""
+        topic = changelog(self._plan.role).name
+        if (topic, partition) not in self._span.ends:
+            return
+        history = read_changelog(self._source, topic, {partition: self._span.ends[topic, partition]})[partition]
+        history.tell(self._verdict)
+        own = {spec.name for spec in self._plan.tables()}
+        for table in sorted({*own, *history.at}):
+            last = history.at[table]
             self._verdict.examined += len(last)
-            for key in {*last, *rerun.keys(spec.name)}:
-                expected, found = rerun.row(spec.name, key), last.get(key)
-                if expected == found or (found is None and rerun.expired(spec.name, key, at)):
+            for key in {*last, *(key.encode() for key in (rerun.keys(table) if table in own else ()))}:
+                name = key.decode(errors="replace")
+                expected, found = rerun.row(table, name) if table in own else None, last.get(key)
+                if expected == found or (found is None and rerun.expired(table, name, at)):
                     continue
-                if found not in passing.get((spec.name, key), ()):
+                if found not in passing.get((table, name), ()) and not history.untold(table, key):
                     self._rows.append(
-                        f"{topic} partition {partition}, key {key!r}: the steps leave the row {_text(expected)}, "
-                        f"the changelog has {_text(found)}"
+                        f"{history.where}, table {table}, key {name!r}: the steps leave the row {_text(expected)}, the "
+                        f"changelog has {_text(found)}"
                     )
 
     def _compare(self, place: Place) -> None:

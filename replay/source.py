@@ -37,7 +37,7 @@ class Span(NamedTuple):
     whole: Mapping[int, int]
     """Last step by partition whose records must all be there."""
     ends: Mapping[Place, int]
-    """Ends of the topics that steps write, changelogs too."""
+    """Ends of the topics that steps write, the changelog too."""
     journal: Mapping[Place, int]
     """Ends of the journal, taken when all below `ends` was decided: the last steps that are run."""
     inputs: Mapping[Place, int]

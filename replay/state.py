@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from replay.journal import Cut, Journal
+from replay.logged import CHANGELOG, read_changelog
 from replay.reader import Place
 from replay.rows import ACCOUNTS, Rows
 from replay.source import CHANGELOGS, LETTERS, Progress, Replay, Source, Span
@@ -38,11 +39,13 @@ class State:
         self._further, self._source, self._verdicts, self._quiet = further, source, verdicts, quiet
         self._counts = counts = {name: count for name, count in source.require([]).items() if _ours(name)}
         self._whole = further.replay is not None or further.stores is not None
-        """Whether every changelog is read."""
+        """Whether the changelog's end is needed."""
         self._rows: dict[int, list[Rows]] = {}
+        self._logged: dict[int, int] = {}
+        """The changelog's last step, by partition."""
         self._before: dict[int, int] = {}
         self._committed: dict[Place, Committed] = {}
-        verdicts.rows.judged = CHANGELOGS + ACCOUNTS in counts
+        verdicts.rows.judged = CHANGELOG in counts
         verdicts.stores.judged = verdicts.ahead.judged = further.stores is not None
         verdicts.replay.judged = further.replay is not None
         if further.stores is not None:
@@ -65,27 +68,31 @@ class State:
 
     def also(self) -> list[str]:
         """Topics whose ends are needed besides those of the payments."""
-        return sorted(name for name in self._counts if name.startswith(CHANGELOGS)) if self._whole else []
+        return [CHANGELOG] if self._whole and CHANGELOG in self._counts else []
 
     def begin(self, journal: Journal, cut: Cut) -> None:
         """The journal was read to its first end. Reads the account rows, which end before the postings do."""
         self._before = journal.last_steps()
-        verdict, topic, partitions = self._verdicts.rows, CHANGELOGS + ACCOUNTS, range(self._counts[POSTINGS.name])
-        if verdict.judged:
-            least = {p: cut.written.get((p, POSTINGS.name, p), 0) for p in partitions}
-            last: dict[int, dict[bytes, bytes]] = {p: {} for p in partitions}
-            for raw in self._source.read(topic, self._source.ends([topic])):
-                if raw.value is None:
-                    last[raw.partition].pop(raw.key or b"", None)
-                else:
-                    last[raw.partition][raw.key or b""] = raw.value
-            for partition, found in last.items():
-                rows = Rows(f"{topic} partition {partition}", least[partition], verdict)
-                rows.add(found.items())
-                self._rows[partition] = [rows]
+        if self._verdicts.rows.judged:
+            self._account_rows(cut)
         if self._further.stores is not None:
-            for partition, rows in self._further.stores.account_rows(journal, verdict):
+            for partition, rows in self._further.stores.account_rows(journal, self._verdicts.rows):
                 self._rows.setdefault(partition, []).append(rows)
+
+    def _account_rows(self, cut: Cut) -> None:
+        verdict = self._verdicts.rows
+        partitions = range(self._counts[CHANGELOG])
+        for partition, history in read_changelog(
+            self._source, CHANGELOG, dict.fromkeys(partitions, None), ACCOUNTS
+        ).items():
+            history.tell(verdict)
+            self._logged[partition] = history.step
+            if history.step < (step := self._before.get(partition, 0)):
+                verdict.offends(f"{history.where} ends at step {history.step}, the journal has step {step} committed")
+            least = cut.written.get((partition, POSTINGS.name, partition), 0) if history.rebuilds else 0
+            rows = Rows(f"{history.where}, table {ACCOUNTS}", least, verdict)
+            rows.add((key, row) for key, row in history.at[ACCOUNTS].items() if row is not None)
+            self._rows[partition] = [rows]
 
     def post(self, partition: int, number: int, posting: Posting) -> None:
         """The next posting of a partition, its `number`-th."""
@@ -93,7 +100,7 @@ class State:
             rows.post(number, posting)
 
     def ask_offsets(self, journal: Journal, ends: Mapping[Place, int]) -> None:
-        """Everything below `ends` is read but changelogs; offsets that are committed now lie between both journal ends."""
+        """Everything below `ends` is read but the changelog; offsets that are committed now lie between both journal ends."""
         for found in self._rows.values():
             for rows in found:
                 rows.close()
@@ -105,9 +112,10 @@ class State:
         """The journal was read to its `second` end; `ends` are those of all other topics, taken before."""
         further, verdicts, source = self._further, self._verdicts, self._source
         starts = source.starts(list(self._counts)) if self._whole else {}
+        self._compare_steps(journal.last_steps())
         if further.stores is not None:
             further.stores.behind(journal, ends, verdicts.ahead)
-            further.stores.compare(source, starts, ends, verdicts.stores)
+            further.stores.compare(source, ends, verdicts.stores)
         if further.standing is not None:
             compare_offsets(source, self._committed, self._before, journal, verdicts.offsets)
             if self._quiet:
@@ -119,3 +127,12 @@ class State:
             partitions = max(partition for _, partition in second) + 1
             span = Span(partitions, self._before, ends, second, journal.nexts, starts)
             further.replay(span, verdicts.replay, say)
+
+    def _compare_steps(self, last: Mapping[int, int]) -> None:
+        """No row was left by a step that the journal does not have by now."""
+        for partition, step in self._logged.items():
+            if step > last.get(partition, 0):
+                self._verdicts.rows.offends(
+                    f"{CHANGELOG} partition {partition} ends at step {step}, the journal at step {last.get(partition, 0)}: "
+                    "a transaction was torn, or somebody else wrote"
+                )

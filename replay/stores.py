@@ -1,20 +1,20 @@
-"""Invariants 6 and 9 of workers' stores: each is what its changelogs say it is, and none is ahead of Kafka.
+"""Invariants 6 and 9 of workers' stores: each is what its changelog says it is, and none is ahead of Kafka.
 
 Stores are opened before anything is read from Kafka, and judged where they stand: at the step and the
-changelog offsets in their own meta row. A store that lags is right. One that a worker is writing may hold
+changelog offset in their own meta row. A store that lags is right. One that a worker is writing may hold
 rows of its next step already, if Kafka has them committed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from time import time_ns
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from replay.journal import CORE, Journal
-from replay.reader import Place, Raw
+from replay.logged import CHANGELOG, History, read_changelog
+from replay.reader import Place
 from replay.rows import ACCOUNTS, Rows
-from replay.source import CHANGELOGS, NoStores, Source
+from replay.source import NoStores, Source
 from replay.verdicts import Verdict
 from topologies.engine.admin import identity_of
 from topologies.engine.config import ClusterConfig
@@ -29,7 +29,7 @@ class Store(Protocol):
     folder: Path
     partition: int
     meta: dict[str, Any]
-    """`step`, `offsets` by input topic, `changelogs`: next offset by table."""
+    """`step`, `offsets` by input topic, `changelog`: its next offset, `base`: where that began for this store."""
 
     def rows(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Key and JSON row of a table."""
@@ -44,14 +44,14 @@ def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Store
             "HEADRACE_HOME to the folder that it was where the worker ran"
         )
     found, broken, left_out = [], [], []
-    cluster_id, now = identity_of(cluster), time_ns() // 1_000
+    cluster_id = identity_of(cluster)
     for folder, partition in folders:
         try:
             snapshot = opened.enter_context(Snapshot(folder, partition))
         except StoreFailed as error:
             broken.append(str(error))
             continue
-        if (why := snapshot.distrust(cluster_id, now)) is None:
+        if (why := snapshot.distrust(cluster_id)) is None:
             found.append(snapshot)
         else:
             left_out.append(f"the store {folder} {why}: a worker will not use it")
@@ -98,12 +98,11 @@ class Stores:
                 most = journal.nexts.get((topic, store.partition), 0)
                 if not least <= offset <= max(most, ends.get((topic, store.partition), 0)):
                     verdict.offends(f"{told}: has read {topic} up to {offset}, the journal says {least} at this step")
-            for table, offset in store.meta["changelogs"].items():
-                end = ends.get((CHANGELOGS + table, store.partition), 0)
-                if offset > end:
-                    verdict.offends(
-                        f"{told}: has the changelog of {table} up to {offset}, which ends at {end}: the broker lost data"
-                    )
+            offset, end = store.meta["changelog"], ends.get((CHANGELOG, store.partition), 0)
+            if offset > end:
+                verdict.offends(
+                    f"{told}: has {CHANGELOG} up to {offset}, which ends at {end}: the broker lost committed data"
+                )
 
     def account_rows(self, journal: Journal, verdict: Verdict) -> Iterator[tuple[int, Rows]]:
         """The account rows of each store, to be compared with the postings of its partition."""
@@ -113,66 +112,60 @@ class Stores:
             rows.add(store.rows(ACCOUNTS))
             yield store.partition, rows
 
-    def compare(self, source: Source, starts: Mapping[Place, int], ends: Mapping[Place, int], verdict: Verdict) -> None:
-        """Every table of every store is the one that its changelog gives at the store's offset (invariant 6)."""
+    def compare(self, source: Source, ends: Mapping[Place, int], verdict: Verdict) -> None:
+        """Every table of every store is the one that the changelog gives at the store's offset (invariant 6)."""
         for store in self._stores:
+            if (CHANGELOG, store.partition) not in ends:
+                continue
+            offset = store.meta["changelog"]
+            history = read_changelog(source, CHANGELOG, {store.partition: offset})[store.partition]
+            history.tell(verdict)
+            if offset < history.first:
+                verdict.note(
+                    f"the store {store.folder} has read {history.where} up to {offset} only, and that begins at "
+                    f"{history.first} by now: a worker will not use it"
+                )
+                continue
+            self._stands(store, history, verdict)
             for table in self._tables:
-                place = (CHANGELOGS + table, store.partition)
-                if place in ends:
-                    offset = store.meta["changelogs"].get(table, 0)
-                    raws = source.read(place[0], {place: ends[place]}, {place: starts[place]})
-                    self._table(store, table, _History.of(raws, offset), verdict)
+                self._table(store, table, history, verdict)
 
-    def _table(self, store: Store, table: str, history: "_History", verdict: Verdict) -> None:
+    @staticmethod
+    def _stands(store: Store, history: History, verdict: Verdict) -> None:
+        """The store's step is the one that its changelog has at its offset."""
+        there, step, base = history.there, store.meta["step"], store.meta["base"]
+        if there is None and history.first:
+            return
+        at = (there.step, there.base) if there else (0, 0)
+        if at != (step, base):
+            verdict.offends(
+                f"the store {store.folder}, partition {store.partition}: is at step {step}, base {base}; its changelog "
+                f"is at step {at[0]}, base {at[1]} at offset {history.offset}"
+            )
+
+    def _table(self, store: Store, table: str, history: History, verdict: Verdict) -> None:
         there: set[bytes] = set()
         for key, row in store.rows(table):
             verdict.examined += 1
             there.add(key)
-            if not history.allows(key, row):
+            if not _allows(history, table, key, row):
                 self._differs(store, (table, key, row), history, verdict)
-        for key in history.at.keys() - there:
-            if not history.allows(key, None):
+        for key in history.at[table].keys() - there:
+            if not _allows(history, table, key, None):
                 self._differs(store, (table, key, None), history, verdict)
 
     @staticmethod
-    def _differs(store: Store, found: tuple[str, bytes, bytes | None], history: "_History", verdict: Verdict) -> None:
+    def _differs(store: Store, found: tuple[str, bytes, bytes | None], history: History, verdict: Verdict) -> None:
         table, key, row = found
         verdict.offends(
             f"the store {store.folder}, partition {store.partition}, table {table}, key {key.decode(errors='replace')!r}: "
-            f"has {_text(row)}, its changelog {_text(history.at.get(key))} at offset {history.offset}"
+            f"has {_text(row)}, its changelog {_text(history.row(table, key))} at offset {history.offset}"
         )
 
 
-class _History(NamedTuple):
-    """A changelog as a store at `offset` may know it."""
-
-    offset: int
-    at: dict[bytes, bytes]
-    """Rows at that offset."""
-    later: dict[bytes, list[bytes | None]]
-    """What was written to a key behind it."""
-
-    @staticmethod
-    def of(raws: Iterable[Raw], offset: int) -> "_History":
-        """From all records of a changelog's partition."""
-        found = _History(offset, {}, {})
-        for raw in raws:
-            key = raw.key or b""
-            if raw.offset >= offset:
-                found.later.setdefault(key, []).append(raw.value)
-            elif raw.value is None:
-                found.at.pop(key, None)
-            else:
-                found.at[key] = raw.value
-        return found
-
-    def allows(self, key: bytes, row: bytes | None) -> bool:
-        """Whether a store may hold this row: the one at its offset, or one of the next step, half written.
-
-        Behind a later row the log may have been compacted, so that the one at the offset is gone.
-        """
-        at, later = self.at.get(key), self.later.get(key, ())
-        return row == at or row in later or (at is None and bool(later))
+def _allows(history: History, table: str, key: bytes, row: bytes | None) -> bool:
+    """Whether a store may hold this row: the one at its offset, or one of the next step, half written."""
+    return row == history.row(table, key) or row in history.later[table].get(key, ()) or history.untold(table, key)
 
 
 def _text(row: bytes | None) -> str:

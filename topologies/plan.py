@@ -68,9 +68,8 @@ class Plan:
             yield from agent.tables
 
     def topics(self) -> tuple[Topic, ...]:
-        """Every topic that the plan needs, each once: inputs, outputs, dead letters, changelogs."""
+        """Every topic that the plan needs, each once: inputs, outputs, dead letters, changelog."""
         outputs = [topic for agent in self.agents for topic in agent.outputs]
         letters = [dead_letters(agent.name) for agent in self.agents if agent.reads_topics]
-        changelogs = [changelog(table.name) for table in self.tables()]
-        found = [*self.inputs, *outputs, JOURNAL, SETTINGS, *letters, *changelogs]
+        found = [*self.inputs, *outputs, JOURNAL, SETTINGS, *letters, changelog(self.role)]
         return tuple({topic.name: topic for topic in found}.values())

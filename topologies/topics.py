@@ -12,6 +12,8 @@ from schemas import events
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 LETTER_BYTES = 2_097_152
 """The largest dead letter: twice the largest record that a broker takes by default, so any fits with our headers."""
+CHANGELOG_BYTES = 524_288
+"""Where a step's rows are more, they go into several records."""
 APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 
@@ -55,11 +57,6 @@ def dead_letters(agent: str) -> Topic:
     return Topic(f"dlq.payments.{agent}", None, "as read", KEPT | {"max.message.bytes": str(LETTER_BYTES)})
 
 
-def changelog(table: str) -> Topic:
-    """The changelog of a table: key = row key, value = the row as a JSON array, or a tombstone."""
-    return Topic(
-        f"headrace.changelog.{table}",
-        None,
-        "row",
-        {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.3", "delete.retention.ms": "604800000"},
-    )
+def changelog(role: str) -> Topic:
+    """The changelog of a role's tables: what `topologies/engine/changelog.py` packs, one or more records per step."""
+    return Topic(f"headrace.changelog.{role}", None, "none", KEPT | {"max.message.bytes": str(LETTER_BYTES)})

@@ -7,14 +7,18 @@ import threading
 import pytest
 from cluster import Cluster
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from rocksdict import Options, Rdict
 
 from replay import standing
 from replay.audit import audit
+from replay.logged import CHANGELOG, read_changelog
+from replay.reader import HeadDeleted, Reader
 from schemas.keys import partition_of
 from topologies import topics
+from topologies.engine.changelog import pack
 from topologies.engine.inspect import store_folders
-from topologies.engine.store import META
+from topologies.engine.store import META, row_key
 
 pytestmark = pytest.mark.broker
 
@@ -118,7 +122,7 @@ def commit(cluster, group, place):
 
 
 def test_what_is_wrong_on_kafka_is_found(at_rest, monkeypatch):
-    """A changelog row, a committed step number, an open transaction: one thing at a time, each is named."""
+    """A changelog's row and record, a committed step number, an open transaction: one thing at a time, each is named."""
     group = Consumer(at_rest.config.client(**{"group.id": f"{at_rest.prefix}headrace.core"}))
     place = TopicPartition(at_rest.prefix + topics.INTENTS.name, 1)
     [right] = group.committed([place], timeout=10)
@@ -140,11 +144,34 @@ def test_what_is_wrong_on_kafka_is_found(at_rest, monkeypatch):
 
     assert failed(judged(at_rest, quiet=True)) == {}
     home = partition_of("bank", 4)
-    at_rest.sender.send(topics.changelog("accounts").name, b"bank", b'[2,[["EUR",0,1,0,0,1]]]', partition=home)
+    with Reader(at_rest.config) as reader:
+        history = read_changelog(reader, CHANGELOG, {home: None})[home]
+    [packed] = pack(history.step, 0, [(row_key("accounts", "bank"), b'[2,[["EUR",0,1,0,0,1]]]')])
+    at_rest.sender.send(CHANGELOG, None, packed, partition=home)
     at_rest.sender.flush()
     found = failed(judged(at_rest))
-    assert f"partition {home}, account bank" in found[ROWS]
-    assert f"partition {home}, key 'bank': the steps leave the row" in found[REPLAY]
+    assert f"partition {home}, table accounts, account bank" in found[ROWS]
+    assert f"partition {home}, table accounts, key 'bank': the steps leave the row" in found[REPLAY]
+    at_rest.sender.send(CHANGELOG, None, packed[:-1], partition=home)
+    at_rest.sender.flush()
+    found = failed(judged(at_rest))
+    assert all("a changelog record has" in found[check] for check in (ROWS, REPLAY, STORES))
+
+
+def test_a_changelog_that_lost_its_head_is_found(at_rest):
+    """Rows are gone that no checkpoint has written again: who loses a store now loses them."""
+    place = (CHANGELOG, partition_of("bank", 4))
+    with Reader(at_rest.config) as reader:
+        admin = AdminClient(at_rest.config.client())
+        for future in admin.delete_records([TopicPartition(at_rest.prefix + CHANGELOG, place[1], 2)]).values():
+            future.result()
+        with pytest.raises(HeadDeleted):
+            list(reader.read(CHANGELOG, reader.ends([CHANGELOG]), {place: 0}))
+    found = failed(judged(at_rest, quiet=True))
+    assert set(found) == {ROWS, REPLAY, STORES}
+    assert all(
+        "starts at 2, and only from 0 on it has all rows: its head was deleted" in told for told in found.values()
+    )
 
 
 def test_what_is_wrong_in_a_store_is_found(at_rest):
@@ -163,8 +190,9 @@ def test_what_is_wrong_in_a_store_is_found(at_rest):
     store.put(META, meta.replace(step, b'"step":%d' % (_step(meta) + 1)))
     store.close()
     found = failed(judged(at_rest, replay=False))
-    assert set(found) == {AHEAD}
+    assert set(found) == {AHEAD, STORES}
     assert "the broker lost committed data" in found[AHEAD]
+    assert "; its changelog is at step " in found[STORES]
 
 
 def _step(meta):

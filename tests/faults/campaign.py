@@ -167,6 +167,8 @@ class Campaign:
     @staticmethod
     def _aborted(system: System, starts: dict, ends: dict) -> int:
         """Records that are in the log but not committed."""
+        begins = system.view.patiently(system.view.begins)
+        starts = {place: max(start, begins[place]) for place, start in starts.items()}
         written = Transcript()
         read(system.config, ends, written.note, starts=starts, isolation="read_uncommitted")
         committed = system.live.seen.between(starts, ends)

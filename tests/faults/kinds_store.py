@@ -1,4 +1,4 @@
-"""Faults of the local store and of its changelog."""
+"""Faults of the local store and of the changelog."""
 
 import random
 import shutil
@@ -6,19 +6,17 @@ import time
 from pathlib import Path
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient
+from judge import HEAD_DELETED
 from kinds import Kind, Shot
+from readers import read
+from stores import CHANGELOG, Rows
 from system import System
 from workers import Worker
 
-from topologies.topics import changelog
-
 DAMAGED = r"the store /\S+ (can't be|is damaged)|StoreCorrupt|StoreFailed"
-HEAD_DELETED = "its head was deleted"
 FILES = ("*.sst", "MANIFEST-*", "CURRENT", "*.log")
 REFUSES_WITHIN_S = 60.0
-TRUNCATED = ("payments", "idempotency", "credits")
-"""Not `accounts`, whose changelog the audit compares with the postings: it would see the loss, and rightly complain."""
 
 
 def bit_flips(system: System, chance: random.Random) -> Shot:
@@ -67,48 +65,49 @@ def old_copy(system: System, chance: random.Random) -> Shot:
 
 
 def changelog_truncated(system: System, chance: random.Random) -> Shot:
-    """The store is lost and the head of a changelog too: the worker must refuse, never begin with half a table."""
+    """The store is lost and rows of the changelog's head too: the worker must refuse, never begin with half a table."""
     worker = system.workers[chance.choice("ab")]
     system.wait(worker.partitions, 60, "partitions of the worker")
     number = chance.choice(worker.partitions())
+    base = _base(system, number)
     worker.terminate()
     folder = worker.store / f"p{number}"
     kept = system.folder / f"copy-{time.monotonic_ns()}"
     folder.rename(kept)
-    name = changelog(chance.choice(TRUNCATED)).name
-    _delete_head(system, name, number)
+    _delete_head(system, number, base)
+    system.truncated.append(number)
     worker.start().wanted = False
     deadline = time.monotonic() + REFUSES_WITHIN_S
     while worker.alive and time.monotonic() < deadline:
         system.tend()
         time.sleep(0.05)
     reason = worker.reason()
-    assert reason is not None, f"worker {worker.name} runs on half a table: the head of {name} [{number}] was deleted"
+    assert reason is not None, (
+        f"worker {worker.name} runs on half a table: the head of {CHANGELOG} [{number}] was deleted"
+    )
     assert HEAD_DELETED in reason, f"worker {worker.name} stopped, but said: {reason}"
     system.stopped.append(reason)
     shutil.rmtree(folder, ignore_errors=True)
     kept.rename(folder)
     worker.start()
     system.wait(lambda: number in worker.partitions(), 60, f"worker {worker.name} with its old copy of p{number}")
-    return Shot(note=f"{name} [{number}]: refused")
+    return Shot(note=f"{CHANGELOG} [{number}]: refused")
 
 
-def _delete_head(system: System, name: str, number: int) -> None:
-    """Deletes the first half of a partition, which Kafka allows only where the topic is not only compacted."""
+def _base(system: System, number: int) -> int:
+    """Where a partition's changelog has begun to have all rows."""
+    place, rows = (CHANGELOG, number), Rows()
+    begin, end = system.view.patiently(system.view.begins)[place], system.view.patiently(system.view.ends)[place]
+    read(system.config, {place: end}, lambda _place, message: rows.take(message.value()), starts={place: begin})
+    return rows.base
+
+
+def _delete_head(system: System, number: int, base: int) -> None:
+    """Deletes about half of what a partition's changelog needs to have all rows."""
+    end = system.view.patiently(lambda: system.view.ends(topics=[CHANGELOG]))[CHANGELOG, number]
+    where = TopicPartition(system.config.prefix + CHANGELOG, number, (base + 1 + end) // 2)
     admin = AdminClient(system.config.client(log_level=0))
-    topic = system.config.prefix + name
-    _policy(admin, topic, "compact,delete")
-    end = system.view.patiently(lambda: system.view.ends(topics=[name]))[name, number]
-    where = TopicPartition(topic, number, end // 2)
     for future in admin.delete_records([where]).values():
-        future.result()
-    _policy(admin, topic, "compact")
-
-
-def _policy(admin: AdminClient, topic: str, policy: str) -> None:
-    entry = ConfigEntry("cleanup.policy", policy, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    for future in admin.incremental_alter_configs([resource]).values():
         future.result()
 
 

@@ -238,7 +238,7 @@ class _One:
         records, rows = self.topics
         contents = Contents(
             records={(records, 0): [(b"key", value)]},
-            changelogs={(rows, 0): [(b"first", value + b"-first"), (b"last", value + b"-last")]},
+            changelogs={(rows, 0): [(None, value + b"-first"), (None, value + b"-last")]},
             offsets=[TopicPartition("input", 0, len(self.outcomes) + 1, metadata="1")],
         )
         outcome = self.transactions.run(contents, self.bench.member.consumer_group_metadata)

@@ -53,6 +53,8 @@ class System:
         self.kills: list[Kill] = []
         self.stopped: list[str] = []
         """Reasons with which workers stopped by themselves, in the round under way."""
+        self.truncated: list[int] = []
+        """The partition, one at most, whose changelog has lost rows because a fault deleted its head."""
         self.may_stop: re.Pattern[str] | None = None
         self.a_stop_ends = False
         self.cluster = Cluster(kafka, folder, PARTITIONS, len(kafka.nodes))

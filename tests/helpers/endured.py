@@ -185,7 +185,7 @@ class Log:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         letters = [dead_letters(agent.name) for agent in PAYMENTS.agents if agent.reads_topics]
-        names = [topic.name for topic in (*topics.CONTRACT, *letters)]  # it keeps no changelogs
+        names = [topic.name for topic in (*topics.CONTRACT, *letters)]  # it keeps no changelog
         self._places = [(name, partition) for name in names for partition in range(memory.partitions)]
 
     def require(self, _topics: Sequence[str]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The in-memory driver with all that a real worker leaves: alias offsets, hashes, settings, changelogs, sweeps."""
+"""The in-memory driver with all that a real worker leaves: alias offsets, hashes, settings, a changelog, sweeps."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,15 +15,17 @@ from streams import screening
 from streams.rules import Rules
 from streams.turn import Decided, Turn
 from topologies import topics
+from topologies.engine.changelog import head_of, pack, rows_of, unpack
 from topologies.engine.identity import code_hash, settings_json
 from topologies.engine.memory import Memory, Stored
 from topologies.engine.step import Parcel, PartitionStep
 from topologies.engine.step import Place as StepPlace
-from topologies.engine.store import encode_row
+from topologies.engine.store import encode_row, encode_rows, row_key
 from topologies.payments import PAYMENTS
 
 NAMES = tuple(f"customer-{n}" for n in range(12))
 ALIAS = "EMAIL:one@example.org"
+CHANGELOG = topics.changelog(PAYMENTS.role).name
 
 
 class Journalled(Memory):
@@ -33,6 +35,10 @@ class Journalled(Memory):
         super().__init__(plan, rules=rules, now=int(AT))
         self.random = Random(seed)
         self.sweeping = True
+        self.walks: set[int] = set()
+        """Partitions whose next step writes all rows once more, as a checkpoint's walk does."""
+        self.logged_from = [0] * self.partitions
+        """The changelog's base, by partition."""
         self.hash = ""
         self.use(self._rules)
 
@@ -49,10 +55,16 @@ class Journalled(Memory):
         step.journal = lambda number, _, outputs: journal(number, claims, outputs)  # type: ignore[method-assign]
         if self.sweeping:
             self._sweep(partition, step)
+        rows: list[tuple[bytes, bytes | None]] = []
+        if partition in self.walks:
+            self.walks.remove(partition)
+            self.logged_from[partition] = len(self._log.get((CHANGELOG, partition), []))
+            for spec in self.plan.tables():
+                rows += encode_rows(spec.name, self._bases[spec.name, partition].rows)
         for table, changed in step.tables.changes().items():
-            for key, row in changed.items():
-                name = topics.changelog(table).name
-                self._append(name, partition, key.encode(), None if row is None else encode_row(row))
+            rows += encode_rows(table, changed)
+        for packed in pack(self._steps[partition] + 1, self.logged_from[partition], rows):
+            self._append(CHANGELOG, partition, None, packed)
         super()._commit(partition, step)
         for spec in self.plan.tables():
             rows = self._bases[spec.name, partition].rows
@@ -88,6 +100,8 @@ class Logs:
         for place in [place for place in self.log if (place[0], 0) not in self.log]:
             self.log[place[0], 0] = []
         """None: an offset without a record."""
+        self.first: dict[Place, int] = {}
+        """The first offset that is there, where it is not 0."""
 
     def require(self, names: Sequence[str]) -> dict[str, int]:
         there = {topic: self.partitions for topic, _ in self.log}
@@ -99,7 +113,7 @@ class Logs:
         return {place: len(log) for place, log in self.log.items() if place[0] in names}
 
     def starts(self, names: Sequence[str]) -> dict[Place, int]:
-        return {place: 0 for place in self.log if place[0] in names}
+        return {place: self.first.get(place, 0) for place in self.log if place[0] in names}
 
     def read(self, topic: str, ends: Mapping[Place, int], starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
         for (name, partition), log in self.log.items():
@@ -118,6 +132,39 @@ class Logs:
             for offset, kept in enumerate(log)
             if name == topic.name and kept is not None
         ]
+
+    def delete_head(self, place: Place, first: int) -> None:
+        """Nothing is there any more before the offset `first`."""
+        self.log[place][:first] = [None] * first
+        self.first[place] = first
+
+    def leave(self, partition: int, *rows: tuple[str, bytes, bytes | None]) -> None:
+        """One more record of the last step on the changelog: (table, key, row) of each."""
+        log = self.log[CHANGELOG, partition]
+        kept = next(kept for kept in reversed(log) if kept is not None)
+        head = head_of(kept.value)
+        [packed] = pack(head.step, head.base, [(row_key(table, "") + key, row) for table, key, row in rows])
+        log.append(kept._replace(value=packed))
+
+    def last_row(self, table: str) -> tuple[int, bytes, bytes]:
+        """Partition, key and row of the last row that a partition's changelog has of a table."""
+        for (topic, partition), log in self.log.items():
+            found = [row for kept in log if kept and topic == CHANGELOG for row in rows_of(kept.value, table)]
+            if found and (row := found[-1][2]) is not None:
+                return partition, found[-1][1], row
+        raise LookupError(table)
+
+    def forget(self, partition: int, table: str, key: bytes, last: int | None = None) -> int:
+        """Takes a row out of the changelog, all its versions or the last ones; how many there were."""
+        log = self.log[CHANGELOG, partition]
+        records = [(offset, head_of(kept.value), unpack(kept.value)[1]) for offset, kept in enumerate(log) if kept]
+        stored = row_key(table, "") + key
+        there = [(offset, row) for offset, _, rows in records for row in rows if row[0] == stored]
+        gone = there[-last:] if last else there
+        for offset, head, rows in records:
+            [packed] = pack(head.step, head.base, [row for row in rows if (offset, row) not in gone])
+            log[offset] = log[offset]._replace(value=packed)
+        return len(there)
 
     def change(self, topic: Any, partition: int, offset: int, **fields: Any) -> None:
         """Replaces fields of a record of the contract."""

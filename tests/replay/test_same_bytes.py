@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from journalled import DOUBTFUL, Journalled, Logs, Moving, a_run, moments_of, opened, something
+from journalled import CHANGELOG, DOUBTFUL, Journalled, Logs, Moving, a_run, moments_of, opened, something
 
 from replay.audit import judge
 from replay.same_bytes import replay_of
@@ -18,6 +18,7 @@ from schemas.events import JournalLetter, Micros, Minor
 from schemas.keys import partition_of
 from streams.rules import Rules
 from topologies import topics
+from topologies.engine.changelog import rows_of
 from topologies.engine.step import Place as StepPlace
 
 HOUR = 3_600_000_000
@@ -51,7 +52,8 @@ def test_it_makes_no_difference_when_expired_rows_are_swept():
     """The worker sweeps all at once, the replay nothing: over months the bytes are the same."""
     for seed in range(3):
         memory = a_run(seed, leap=40 * HOUR)
-        assert any(kept.value is None for _, _, kept in Logs(memory).places(topics.changelog("idempotency")))
+        changelog = Logs(memory).places(topics.changelog(DOUBTFUL.role))
+        assert any(row[2] is None for _, _, kept in changelog for row in rows_of(kept.value, "idempotency"))
         check = judged(Logs(memory))
         assert check.ok, (seed, check.detail)
 
@@ -178,31 +180,33 @@ def a_claim_is_other(logs: Logs) -> None:
     logs.change(topics.ALIASES, place[1], 0, account="customer-11")
 
 
-def _row(logs: Logs, table: str) -> tuple[Any, int, Any]:
-    """The log, offset and record of a row that is its key's last one."""
-    name = topics.changelog(table).name
-    log = next(log for place, log in logs.log.items() if place[0] == name and log)
-    return log, len(log) - 1, log[-1]
+def a_row_of_the_changelog_is_other(logs: Logs) -> None:
+    partition, key, row = logs.last_row("accounts")
+    logs.leave(partition, ("accounts", key, row.replace(b"EUR", b"USD")))
 
 
-def a_row_of_a_changelog_is_other(logs: Logs) -> None:
-    log, offset, kept = _row(logs, "accounts")
-    log[offset] = kept._replace(value=kept.value.replace(b"EUR", b"USD"))
-
-
-def a_row_is_missing_on_a_changelog(logs: Logs) -> None:
-    log, _, last = _row(logs, "profiles")
-    log[:] = [kept for kept in log if kept.key != last.key]
+def a_row_is_missing_on_the_changelog(logs: Logs) -> None:
+    partition, key, _ = logs.last_row("profiles")
+    assert logs.forget(partition, "profiles", key)
 
 
 def a_row_that_lives_was_deleted(logs: Logs) -> None:
-    log, _, kept = _row(logs, "payments")
-    log.append(kept._replace(value=None))
+    partition, key, _ = logs.last_row("payments")
+    logs.leave(partition, ("payments", key, None))
 
 
-def a_changelog_has_a_row_that_no_step_left(logs: Logs) -> None:
-    log, _, kept = _row(logs, "credits")
-    log.append(kept._replace(key=b"of nobody"))
+def the_changelog_has_a_row_that_no_step_left(logs: Logs) -> None:
+    partition, _, row = logs.last_row("credits")
+    logs.leave(partition, ("credits", b"of nobody", row))
+
+
+def the_changelog_has_a_table_that_nobody_knows(logs: Logs) -> None:
+    logs.leave(0, ("loans", b"alice", b"[1]"))
+
+
+def a_record_of_the_changelog_is_damaged(logs: Logs) -> None:
+    log = logs.log[CHANGELOG, 1]
+    log[5] = log[5]._replace(value=log[5].value[:-1])
 
 
 SPOILS: list[tuple[Spoil, str]] = [
@@ -228,10 +232,12 @@ SPOILS: list[tuple[Spoil, str]] = [
     (an_intent_is_other, "expected"),
     (an_intent_is_lost, "the same input can't be given again"),
     (a_claim_is_other, "step 1: outputs[1].partition: expected"),
-    (a_row_of_a_changelog_is_other, "headrace.changelog.accounts partition"),
-    (a_row_is_missing_on_a_changelog, "the changelog has nothing"),
-    (a_row_that_lives_was_deleted, "headrace.changelog.payments partition"),
-    (a_changelog_has_a_row_that_no_step_left, "the steps leave the row nothing"),
+    (a_row_of_the_changelog_is_other, "headrace.changelog.core partition 0, table accounts, key "),
+    (a_row_is_missing_on_the_changelog, "the changelog has nothing"),
+    (a_row_that_lives_was_deleted, "headrace.changelog.core partition 0, table payments, key "),
+    (the_changelog_has_a_row_that_no_step_left, "the steps leave the row nothing"),
+    (the_changelog_has_a_table_that_nobody_knows, "table loans, key 'alice'"),
+    (a_record_of_the_changelog_is_damaged, "headrace.changelog.core partition 1 offset 5: a changelog record has"),
 ]
 
 
@@ -319,13 +325,58 @@ def test_settings_that_were_tampered_with_are_not_believed(life: Journalled):
 def test_a_running_system_is_compared_exactly(seed: int):
     """What is written while the audit reads neither fails it nor hides a loss before the cut."""
     memory = a_run(seed, 60)
-    moments = moments_of(memory, seed)
+    moments = [*moments_of(memory, seed), *moments_of(memory, seed + 1)]
     check = judged(Moving(memory, list(moments)))
     assert check.ok, check.detail
     logs = Moving(memory, list(moments))
     place, end = next((place, end) for place, end in moments[0].items() if place[0] == topics.POSTINGS.name)
     logs.log[place][end - 1] = None
     assert not judged(logs).ok
+
+
+def _walked(seed: int) -> tuple[Journalled, list[dict[Any, int]]]:
+    """A life with a checkpoint, and moments before and after it."""
+    memory = a_run(seed, 60)
+    before = moments_of(memory, seed)
+    memory.walks.update(range(memory.partitions))
+    after = moments_of(memory, seed + 1)
+    assert all(before[-1][CHANGELOG, p] <= base < after[-1][CHANGELOG, p] for p, base in enumerate(memory.logged_from))
+    return memory, [*before, *after]
+
+
+def test_from_its_base_on_the_changelog_has_every_row():
+    """Without its head the rows are compared all the same; where more is gone, that is told, and told once."""
+    memory, _ = _walked(3)
+    logs = Logs(memory)
+    for partition, base in enumerate(memory.logged_from):
+        logs.delete_head((CHANGELOG, partition), base)
+    check = judged(logs)
+    assert check.ok, check.detail
+    a_row_is_missing_on_the_changelog(logs)
+    assert "the changelog has nothing" in judged(logs).detail
+    logs = Logs(memory)
+    logs.delete_head((CHANGELOG, 2), memory.logged_from[2] + 1)
+    check = judged(logs)
+    assert "its head was deleted, a lost store can't be rebuilt" in check.detail
+    assert "more)" not in check.detail
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_checkpoint_that_ends_beside_the_audit_is_no_offence(seed: int):
+    """The log's head goes after the ends were taken: rows that nobody can know any more are left out."""
+    memory, moments = _walked(seed)
+
+    class Shrinking(Moving):
+        def starts(self, names: Any) -> dict[Any, int]:
+            if names != [CHANGELOG] and len(self._moments) == 1:
+                for partition, base in enumerate(memory.logged_from):
+                    self.delete_head((CHANGELOG, partition), base)
+            return super().starts(names)
+
+    logs = Shrinking(memory, [*moments[:3], moments[-1]])
+    check = judged(logs)
+    assert check.ok, check.detail
+    assert logs.first
 
 
 def test_progress_is_told(life: Journalled):

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from journalled import DOUBTFUL, Journalled, Logs, a_run, moments_of
+from journalled import CHANGELOG, DOUBTFUL, Journalled, Logs, a_run, moments_of
 
 from replay.audit import AuditReport, judge
 from replay.state import Further
@@ -34,7 +34,8 @@ def data_of(memory: Journalled, partition: int) -> Data:
         "step": memory._steps[partition],
         "at": memory.now,
         "offsets": {topic.name: memory._done.get((topic.name, partition), 0) for topic in DOUBTFUL.inputs},
-        "changelogs": {table: log.get((topics.changelog(table).name, partition), 0) for table in TABLES},
+        "changelog": log.get((CHANGELOG, partition), 0),
+        "base": memory.logged_from[partition],
         "written_at": 5,
     }
     return rows, meta
@@ -43,7 +44,7 @@ def data_of(memory: Journalled, partition: int) -> Data:
 def write(folder: Path, data: Data) -> Path:
     """A store with these rows."""
     store = rocksdb_stores(LIMITS).open(folder)
-    store.write(data[0].items(), data[1])
+    store.write(list(data[0].items()), data[1])
     store.close()
     return folder
 
@@ -93,17 +94,67 @@ def test_a_step_that_is_half_written_and_committed_is_right(tmp_path: Path):
     assert failed(judged(Logs(memory), {1: write(tmp_path / "half", (half, meta))})) == {}
 
 
-def test_what_compaction_took_away_is_no_difference(tmp_path: Path):
-    """Behind a key's later row the log may no longer have the one that a lagging store holds."""
+def _walked() -> tuple[Journalled, Data, Data]:
+    """A life with a checkpoint; what partition 1's store held some steps before it, and holds at the end."""
     memory = a_run(6, 80)
-    data = data_of(memory, 1)
+    before = data_of(memory, 1)
     moments_of(memory, 6)
+    memory.walks.add(1)
+    moments_of(memory, 7)
+    assert before[1]["changelog"] < memory.logged_from[1] < data_of(memory, 1)[1]["changelog"]
+    return memory, before, data_of(memory, 1)
+
+
+def test_without_the_logs_head_a_store_behind_its_base_is_compared(tmp_path: Path):
+    """All that lives is there; a row other than the log's is found as ever."""
+    memory, _, now = _walked()
     logs = Logs(memory)
-    for (topic, _), log in logs.log.items():
-        if topic.startswith("headrace.changelog."):
-            last = {kept.key: offset for offset, kept in enumerate(log) if kept is not None}
-            log[:] = [kept if last[kept.key] == offset else None for offset, kept in enumerate(log)]
-    assert failed(judged(logs, {1: write(tmp_path / "s", data)})) == {}
+    logs.delete_head((CHANGELOG, 1), memory.logged_from[1])
+    report = judged(logs, {1: write(tmp_path / "right", now)})
+    assert failed(report) == {}
+    assert {check.name: check.examined for check in report.checks}[SIX] == len(now[0])
+    a_row_is_missing(now)
+    assert "has no row" in failed(judged(logs, {1: write(tmp_path / "wrong", now)}))[SIX]
+
+
+def test_a_store_that_stands_before_the_logs_base_is_compared_as_far_as_the_log_goes(tmp_path: Path):
+    """A row may be the one that the deleted head had if it was written again since; if not, there never was one."""
+    memory, data, _ = _walked()
+    logs = Logs(memory)
+    logs.delete_head((CHANGELOG, 1), data[1]["changelog"] - 3)
+    assert failed(judged(logs, {1: write(tmp_path / "right", data)})) == {}
+    a_row_is_too_many(data)
+    assert "'of nobody': has [1]" in failed(judged(logs, {1: write(tmp_path / "wrong", data)}))[SIX]
+
+
+def test_a_store_that_stands_before_the_log_begins_is_told_and_no_offence(tmp_path: Path):
+    """A worker moves it aside."""
+    memory, data, _ = _walked()
+    logs = Logs(memory)
+    logs.delete_head((CHANGELOG, 1), memory.logged_from[1])
+    report = judged(logs, {1: write(tmp_path / "old", data)})
+    assert failed(report) == {}
+    [six] = [check for check in report.checks if check.name == SIX]
+    assert f"{tmp_path / 'old'} has read headrace.changelog.core partition 1 up to" in six.detail
+    assert "a worker will not use it" in six.detail
+
+
+def test_a_log_without_its_head_and_without_a_checkpoint_is_found(life: Journalled, tmp_path: Path):
+    """The stores are right, but who loses one loses the rows."""
+    logs = Logs(life)
+    logs.delete_head((CHANGELOG, 1), 3)
+    found = failed(judged(logs, {1: write(tmp_path / "p1", data_of(life, 1))}))
+    assert "starts at 3, and only from 0 on it has all rows: its head was deleted" in found[SIX]
+    assert "more)" not in found[SIX]
+
+
+def test_a_damaged_record_is_found_and_named(life: Journalled, tmp_path: Path):
+    """It is an offence with its place, never a crash."""
+    logs = Logs(life)
+    log = logs.log[CHANGELOG, 1]
+    log[5] = log[5]._replace(value=log[5].value[:-1])
+    found = failed(judged(logs, {1: write(tmp_path / "p1", data_of(life, 1))}))
+    assert "headrace.changelog.core partition 1 offset 5: a changelog record has" in found[SIX]
 
 
 Spoil = Callable[[Data], None]
@@ -136,8 +187,20 @@ def the_step_is_ahead(data: Data) -> None:
     data[1]["step"] += 1
 
 
-def a_changelog_offset_is_ahead(data: Data) -> None:
-    data[1]["changelogs"]["accounts"] += 1
+def the_step_is_behind(data: Data) -> None:
+    data[1]["step"] -= 1
+
+
+def the_base_is_ahead(data: Data) -> None:
+    data[1]["base"] += 1
+
+
+def the_changelog_offset_is_behind(data: Data) -> None:
+    data[1]["changelog"] -= 1
+
+
+def the_changelog_offset_is_ahead(data: Data) -> None:
+    data[1]["changelog"] += 1
 
 
 def an_offset_is_ahead(data: Data) -> None:
@@ -155,7 +218,10 @@ SPOILS: list[tuple[Spoil, str, str]] = [
     (a_balance_is_other, SIX, "table accounts"),
     (a_balance_is_other, ROWS, "of ledger.postings leaves Purse("),
     (the_step_is_ahead, NINE, "the broker lost committed data"),
-    (a_changelog_offset_is_ahead, NINE, "has the changelog of accounts up to"),
+    (the_step_is_behind, SIX, "; its changelog is at step "),
+    (the_base_is_ahead, SIX, ", base 1; its changelog is at step "),
+    (the_changelog_offset_is_behind, SIX, "; its changelog is at step "),
+    (the_changelog_offset_is_ahead, NINE, "has headrace.changelog.core up to"),
     (an_offset_is_ahead, NINE, "has read payments.intents up to"),
     (an_offset_is_behind, NINE, "has read payments.intents up to"),
 ]

@@ -7,7 +7,9 @@ from typing import Any
 from replay.audit import judge
 from replay.reader import Place, Raw
 from schemas import codec
+from topologies.engine.changelog import head_of, rows_of
 from topologies.engine.memory.broker import Broker
+from topologies.engine.store import row_key
 from topologies.payments import PAYMENTS
 from topologies.topics import EVENTS, changelog
 
@@ -25,6 +27,10 @@ class Logs:
     def ends(self, topics: Sequence[str]) -> dict[Place, int]:
         """Ends, whatever is open."""
         return {(t, p): self._broker.logs[t, p].end for t in topics for p in range(self._broker.topics[t])}
+
+    def starts(self, topics: Sequence[str]) -> dict[Place, int]:
+        """Where the logs begin by now."""
+        return {(t, p): self._broker.logs[t, p].first for t in topics for p in range(self._broker.topics[t])}
 
     def read(self, topic: str, ends: Mapping[Place, int], starts: Mapping[Place, int] | None = None) -> Iterator[Raw]:
         """What read_committed readers see."""
@@ -48,7 +54,7 @@ def judge_end(simulation: Any) -> list[str]:
 
 
 def _stores(simulation: Any) -> list[str]:
-    """Each running store holds exactly what its changelogs say."""
+    """Each running store holds exactly what its changelog says."""
     found = []
     for machine in simulation.machines:
         if not machine.wanted:
@@ -67,14 +73,16 @@ def _stores(simulation: Any) -> list[str]:
 
 
 def _rebuilt(broker: Broker, partition: int) -> dict[bytes, bytes]:
+    """What a reader of the changelog comes to that begins at the last record's base."""
+    records = list(broker.logs[changelog(PAYMENTS.role).name, partition].committed())
+    base = head_of(records[-1][1].value).base if records else 0
     rows: dict[bytes, bytes] = {}
-    for spec in PAYMENTS.tables():
-        for _, record in broker.logs[changelog(spec.name).name, partition].committed():
-            key = f"{spec.name}\x00".encode() + (record.key or b"")
-            if record.value is None:
-                rows.pop(key, None)
+    for offset, record in records:
+        for table, key, row in rows_of(record.value) if offset >= base else ():
+            if row is None:
+                rows.pop(row_key(table, "") + key, None)
             else:
-                rows[key] = record.value
+                rows[row_key(table, "") + key] = row
     return rows
 
 

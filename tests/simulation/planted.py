@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import IsolationLevel
-
-from topologies.engine import recovery, transactions
+from topologies.engine import changelog, partition, transactions
+from topologies.engine.checkpoint import Checkpoint
 from topologies.engine.inbox import Inbox
 from topologies.engine.memory.producer import MemoryProducer
 from topologies.engine.step import PartitionTables
@@ -24,31 +23,10 @@ def store_before_commit() -> list[Patch]:
     def early(self: Writing, planned: Any) -> Any:
         found = contents(self, planned)
         for item in planned:
-            rows = [
-                (self._row_prefixes[table] + key, value) for table, rows in item.rows.items() for key, value in rows
-            ]
-            item.partition.state.store.write(rows, None)
+            item.partition.state.store.write(item.rows, None)
         return found
 
     return [(Writing, "contents", early)]
-
-
-def restore_to_the_stable_end() -> list[Patch]:
-    """A restore reads up to the read_committed end, which may hide a commit whose markers are under way."""
-    offsets = recovery.log_offsets
-
-    def stable(admin: Any, wheres: Any, spec: Any, wait_s: float) -> Any:
-        return offsets(_StableAdmin(admin), wheres, spec, wait_s)
-
-    return [(recovery, "log_offsets", stable)]
-
-
-class _StableAdmin:
-    def __init__(self, admin: Any) -> None:
-        self._admin = admin
-
-    def list_offsets(self, wanted: Any, **more: Any) -> Any:
-        return self._admin.list_offsets(wanted, **{**more, "isolation_level": IsolationLevel.READ_COMMITTED})
 
 
 def no_rewind_after_abort() -> list[Patch]:
@@ -107,6 +85,26 @@ def no_new_epoch_after_trouble() -> list[Patch]:
     return [(Transactions, "_trouble", property(lambda _self: False, lambda _self, _value: None))]
 
 
+def base_at_the_walks_end() -> list[Patch]:
+    """A checkpoint's walk says that all rows stand from its end on, not from its beginning on."""
+    take = Checkpoint.take
+
+    def late(self: Checkpoint, changed: int) -> Any:
+        taken = take(self, changed)
+        return taken._replace(base=self._state.changelog) if taken.ends else taken
+
+    return [(Checkpoint, "take", late)]
+
+
+def rows_written_again_over_newer_ones() -> list[Patch]:
+    """A checkpoint's rows are packed behind the step's own."""
+
+    def behind(step: int, base: int, rows: Any) -> list[bytes]:
+        return changelog.pack(step, base, rows[::-1])
+
+    return [(partition, "pack", behind)]
+
+
 def slow_calls_are_not_noticed() -> list[Patch]:
     """A request that the client repeated in silence may land in the next transaction of the same epoch."""
     return [(transactions, "SLOW_S", 1e9)]
@@ -136,13 +134,14 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
     bug.__name__: bug
     for bug in (
         store_before_commit,
-        restore_to_the_stable_end,
         no_rewind_after_abort,
         unknown_taken_for_aborted,
         unknown_taken_for_committed,
         offsets_not_in_the_transaction,
         no_new_epoch_after_trouble,
         slow_calls_are_not_noticed,
+        base_at_the_walks_end,
+        rows_written_again_over_newer_ones,
         stale_records_are_taken_again,
         rows_of_an_aborted_step_stay,
         aliases_are_not_waited_for,

@@ -35,7 +35,6 @@ HEAL_S = 40.0
 """After the faults, all must be quiet within so much virtual time."""
 MOST_EVENTS = 60_000
 OUR_TOPICS = tuple(topic.name for topic in needed_topics(PAYMENTS))
-CHANGELOGS = tuple(name for name in OUR_TOPICS if name.startswith("headrace.changelog."))
 FORBIDDEN = (TornPartition, StoreAhead)
 """Stops of a worker that say that Kafka's or its own books are torn."""
 
@@ -230,6 +229,7 @@ class Simulation:
         limits = Limits(
             poll_records=self.story.poll_records, step_records=self.story.step_records, poll_wait_s=0.15, call_s=1.0,
             transaction_ms=1_500, session_ms=1_500, restore_wait_s=4.0, sweep_rows=4, row_cache=16, deadlines=3,
+            checkpoint_rows=10,
             inbox_intents=12,
             partial_s=10.0, release_s=10.0,
         )  # fmt: skip
@@ -290,10 +290,6 @@ class Simulation:
                 self._add(Machine(f"joined{len(self.machines)}", f"j{len(self.machines)}"))
             case "hijack":
                 self._add(Machine(f"hijacker{len(self.machines)}", machine.instance))
-            case "compact":
-                for topic in CHANGELOGS:
-                    for partition in range(self.story.partitions):
-                        self.broker.logs[topic, partition].compact()
             case "back":
                 self.back_us += int(fault.seconds * 1e6)
             case _:

@@ -75,7 +75,7 @@ class Fault(NamedTuple):
     kind: str
     """`trouble`; a death; `freeze`; `cut`: no heartbeats; `stop`: and start again; `retire`: for good; `join`: another
     worker; `hang`: the call never returns, and the watchdog ends the process; `hijack`: another machine takes the slot;
-    `compact`: the changelogs; `back`: the wall clock is set back."""
+    `back`: the wall clock is set back."""
     call: str
     nth: int
     seconds: float = 0.0
@@ -210,7 +210,7 @@ def _fault(rng: Random) -> Fault:
         return Fault(rng.choice(DEATHS), call, nth, 0.1 + 2 * rng.random())
     if chance < 0.87:
         return Fault("freeze", call, nth, 0.2 + 3.5 * rng.random())
-    kind = rng.choice(("cut", "stop", "join", "retire", "hang", "hijack", "compact", "back"))
+    kind = rng.choice(("cut", "stop", "join", "retire", "hang", "hijack", "back"))
     return Fault(kind, call, nth, 0.5 + 3 * rng.random())
 
 

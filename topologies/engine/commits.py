@@ -1,11 +1,12 @@
 """What the group has committed, and whether Kafka still has the records that come next."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topologies.engine.config import ClusterConfig
@@ -14,6 +15,9 @@ from topologies.engine.limits import Limits
 from topologies.engine.store import Stores
 from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
+from topologies.topics import changelog
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,10 @@ Commits = dict[int, tuple[dict[str, int], int]]
 
 
 def committed(place: RecoveryPlace, consumer: Consumer, partitions: Sequence[int]) -> Commits:
-    """Stable committed offsets and step number by partition. An open transaction is waited for."""
+    """Stable committed offsets and step number by partition. An open transaction is waited for.
+
+    Raises NotYet where it stays open: the client tells that as a call that timed out, and brokers do answer.
+    """
     prefix = place.cluster.prefix
     wanted = [TopicPartition(prefix + topic.name, p) for p in partitions for topic in place.plan.inputs]
     deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
@@ -44,9 +51,14 @@ def committed(place: RecoveryPlace, consumer: Consumer, partitions: Sequence[int
         try:
             with place.watchdog.guard("committed"):
                 found = consumer.committed(wanted, timeout=place.limits.call_s)
-        except KafkaException:
+        except KafkaException as error:
             if place.cluster.seams.clock.monotonic() > deadline:
-                raise
+                if error.args[0].code() != KafkaError._TIMED_OUT:  # noqa: SLF001  # a public constant
+                    raise
+                raise NotYet(
+                    f"the committed offsets can't be read ({error.args[0].str()}): a transaction hangs on them, or the "
+                    "group's coordinator is away"
+                ) from error
             place.cluster.seams.clock.sleep(0.1)
             continue
         trouble = [tp.error for tp in found if tp.error is not None]
@@ -89,6 +101,19 @@ def check_inputs(place: RecoveryPlace, admin: AdminClient, commits: Commits) -> 
             raise StoreAhead(
                 f"{where[0]} [{where[1]}] ends at {ends[where]}, but {offset} is committed: the broker lost data"
             )
+
+
+def delete_before(place: RecoveryPlace, bases: Mapping[int, int]) -> None:
+    """Deletes the changelog's head up to each partition's base. Where that fails it is told; the next walk's end asks again."""
+    topic = place.cluster.prefix + changelog(place.plan.role).name
+    wanted = [TopicPartition(topic, partition, base) for partition, base in bases.items()]
+    admin = place.cluster.seams.admin(place.cluster.client())
+    try:
+        with place.watchdog.guard("delete_records"):
+            for future in admin.delete_records(wanted, request_timeout=place.limits.call_s).values():
+                future.result(place.limits.call_s)
+    except (KafkaException, TimeoutError) as error:
+        log.warning("the head of %s %s stays: %s", topic, sorted(bases.items()), error)
 
 
 def log_offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: float) -> dict[Any, int]:

@@ -10,10 +10,12 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.tables import new
 from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import Fenced, NotAuthorised, WorkerStopped
 from topologies.engine.membership import membership, options, whole
+from topologies.engine.step import Raw
 from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
 
@@ -242,3 +244,9 @@ class Group:
         """Stops fetching. A static member keeps its place in the group."""
         with self._watchdog.guard("consumer close"):
             self.consumer.close()
+
+
+def raw_of(message: Message) -> Raw:
+    """A record as a step takes it."""
+    fields = (message.offset(), message.timestamp()[1] * 1000, message.key(), message.value(), message.headers)
+    return new(Raw, fields)

@@ -57,11 +57,11 @@ class Snapshot:
                     raise
         raise AssertionError
 
-    def distrust(self, cluster_id: str, now: int) -> str | None:
-        """Why a worker would not use this store at `now` (µs) but move it aside, None where it would."""
+    def distrust(self, cluster_id: str) -> str | None:
+        """Why a worker would not use this store but move it aside, None where it would."""
         if not self.meta:
             return "was never written"
-        return distrust(self.meta, cluster_id, now)
+        return distrust(self.meta, cluster_id)
 
     def rows(self, table: str) -> Iterator[tuple[bytes, bytes]]:
         """Key and JSON row of a table, in key order. Raises StoreFailed."""

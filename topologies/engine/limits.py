@@ -15,6 +15,8 @@ class Limits:
     """Fetched but undecided intents above which intents are paused."""
     deadlines: int = 2_000
     """Deadlines that one step of one partition carries out (R12)."""
+    floor_ms: int = 0
+    """The least time from one step's end to the next one's beginning. For measurements: a step never waits to fill."""
     poll_wait_s: float = 0.05
     """How long a poll waits for its first record."""
     call_s: float = 10.0
@@ -32,7 +34,9 @@ class Limits:
     restore_wait_s: float = 20.0
     """How long a restore waits for the changelog's stable end: twice the transaction timeout."""
     sweep_rows: int = 64
-    """Rows per step and partition that are looked at for expiry."""
+    """Rows per step and partition that are looked at for expiry, and at least written again by a checkpoint."""
+    checkpoint_rows: int = 200_000
+    """Rows on a partition's changelog below which no checkpoint begins."""
     row_cache: int = 60_000
     """Decoded rows kept in memory per table and partition."""
     store_cache_mb: int = 64

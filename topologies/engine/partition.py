@@ -3,17 +3,19 @@
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from schemas.events import Micros
 from streams.turn import AliasOwner
+from topologies.engine.changelog import pack
+from topologies.engine.checkpoint import Checkpoint, Slice
 from topologies.engine.errors import WorkerStopped
 from topologies.engine.inbox import Inbox
 from topologies.engine.limits import Limits
 from topologies.engine.recovery import Recovered
 from topologies.engine.seams import Clock
 from topologies.engine.step import UNPROCESSABLE, Parcel, PartitionStep, PartitionTables, Place, Taken
-from topologies.engine.store import encode_row
+from topologies.engine.store import encode_rows
 
 ONCE_MORE = 2
 """A record that fails this often alone, one time after another, is a dead letter."""
@@ -48,6 +50,7 @@ class Partition:
         """How many records were settled before each of the last condemned ones."""
         self._sweeping = deque(spec for spec in place.plan.tables() if spec.expires is not None)
         self._swept = ""
+        self.checkpoint = Checkpoint(state, limits)
 
     @property
     def number(self) -> int:
@@ -166,11 +169,12 @@ class Partition:
         self.sweep(step.at)
         outputs = step.outputs()
         journal = step.journal(self.state.step + 1, alias_offsets, outputs)
-        rows = {
-            table: [(key.encode(), None if row is None else encode_row(row)) for key, row in changed.items()]
-            for table, changed in self.tables.changes().items()
-        }
-        return Planned(self, step, outputs, journal, rows)
+        rows: list[tuple[bytes, bytes | None]] = []
+        for table, changed in self.tables.changes().items():
+            rows += encode_rows(table, changed)
+        again = self.checkpoint.take(len(rows))
+        packed = pack(self.state.step + 1, again.base, [*again.rows, *rows])
+        return Planned(self, step, outputs, journal, rows, again, packed)
 
     def settle(self, step: PartitionStep) -> None:
         """The step's transaction is committed: its records are decided for good."""
@@ -203,8 +207,12 @@ class Planned:
     step: PartitionStep
     outputs: dict[tuple[str, int], list[tuple[bytes, bytes]]]
     journal: bytes
-    rows: dict[str, list[tuple[bytes, bytes | None]]] = field(default_factory=dict)
-    """Changed rows by table: (key, row or None)."""
+    rows: list[tuple[bytes, bytes | None]]
+    """Changed rows under their keys in the store; None: deleted."""
+    again: Slice
+    """Unchanged rows that a checkpoint writes once more."""
+    packed: list[bytes]
+    """The records for the changelog."""
 
     def offsets(self) -> dict[str, int]:
         """Offset to commit by topic: every input of the partition, read or not."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import codec
 from schemas.events import JournalRecord
-from streams.tables import TableSpec
+from topologies.engine.changelog import head_of, unpack
 from topologies.engine.commits import RecoveryPlace, check_inputs, committed, log_offsets
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import (
@@ -30,7 +30,7 @@ from topologies.engine.errors import (
 from topologies.engine.store import Store, StoreTable, distrust
 from topologies.topics import JOURNAL, changelog
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 CONSUME = 10_000
 PIECE = 20_000
 
@@ -48,8 +48,14 @@ class Recovered:
     at: int
     """The last step's time, µs; 0 before the first."""
     alias_offsets: tuple[int, ...]
-    changelog_offsets: dict[str, int]
-    """Next changelog offset by table."""
+    changelog: int = 0
+    """Next changelog offset."""
+    base: int = 0
+    """Changelog offset from which on every row that lives can be read."""
+    logged: int = 0
+    """About how many rows are on the changelog from there on."""
+    stands: int = 0
+    """The step at which the rows stand; behind `step` until the changelog's tail is read."""
     behind: bool = False
     """Whether rows came from the changelog."""
 
@@ -57,6 +63,18 @@ class Recovered:
 class _Clients(NamedTuple):
     consumer: Consumer
     admin: AdminClient
+
+
+class _Log(NamedTuple):
+    """A partition of the changelog: its first offset, and its end, transactions or not."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} [{self.partition}]"
 
 
 def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
@@ -88,36 +106,26 @@ def recover(place: RecoveryPlace, partitions: Sequence[int], superseded: Callabl
             doubt = error
         if superseded():
             raise Superseded from doubt
-        log.warning("the recovery of partitions %s is tried again: %s", list(partitions), doubt)
+        _log.warning("the recovery of partitions %s is tried again: %s", list(partitions), doubt)
         clock.sleep(1.0)
 
 
 def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callable[[], bool]) -> list[Recovered]:
-    consumer: Consumer = place.cluster.seams.consumer(
-        place.cluster.client(
-            **{
-                "group.id": f"{place.cluster.prefix}headrace.{place.plan.role}",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.partition.eof": True,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.wait.max.ms": 20,
-                "queued.max.messages.kbytes": 32_768,
-            }
-        )
-    )
-    clients = _Clients(consumer, place.cluster.seams.admin(place.cluster.client()))
+    clients = _Clients(_reader(place), place.cluster.seams.admin(place.cluster.client()))
     opened: list[Recovered] = []
     try:
         with place.watchdog.guard("list_topics"):
-            consumer.list_topics(
+            clients.consumer.list_topics(
                 timeout=place.limits.call_s
             )  # or each topic's first read waits a second for its leader
-        commits = committed(place, consumer, partitions)
+        commits = committed(place, clients.consumer, partitions)
         check_inputs(place, clients.admin, commits)
-        opened.extend(_open(place, partition, *commits[partition]) for partition in partitions)
-        _restore(place, clients, opened, superseded)
+        logs = _logs(place, clients.admin, partitions)
+        for log in logs:
+            opened.append(_open(place, log, *commits[log.partition]))
+            if opened[-1].behind and opened[-1].stands == 0:
+                _find_base(place, clients.admin, opened[-1], log)
+        _restore(place, clients, [pair for pair in zip(opened, logs, strict=True) if pair[0].behind], superseded)
         for recovered in opened:
             _check_journal(place, clients, recovered)
             if recovered.store.unclean or recovered.behind:
@@ -129,8 +137,23 @@ def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callab
             recovered.store.close()
         raise
     finally:
-        consumer.close()
+        clients.consumer.close()
     return opened
+
+
+def _reader(place: RecoveryPlace) -> Consumer:
+    """A consumer for one reading after another, each told that it has come to the end."""
+    owned = {
+        "group.id": f"{place.cluster.prefix}headrace.{place.plan.role}",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "fetch.queue.backoff.ms": 10,
+        "fetch.wait.max.ms": 20,
+        "queued.max.messages.kbytes": 32_768,
+    }
+    return place.cluster.seams.consumer(place.cluster.client(**owned))
 
 
 def store_meta(cluster_id: str, state: Recovered, now: int) -> dict[str, Any]:
@@ -140,149 +163,175 @@ def store_meta(cluster_id: str, state: Recovered, now: int) -> dict[str, Any]:
         "step": state.step,
         "at": state.at,
         "offsets": state.offsets,
-        "changelogs": state.changelog_offsets,
+        "changelog": state.changelog,
+        "base": state.base,
+        "logged": state.logged,
         "sizes": {name: table.size for name, table in state.tables.items()},
         "written_at": now,
     }
 
 
-def _open(place: RecoveryPlace, partition: int, offsets: dict[str, int], step: int) -> Recovered:
-    folder = place.folder / f"p{partition}"
-    store, meta = _usable(place, folder)
-    if meta is not None and meta["step"] > step:
+def _logs(place: RecoveryPlace, admin: AdminClient, partitions: Sequence[int]) -> list[_Log]:
+    topic = place.cluster.prefix + changelog(place.plan.role).name
+    wheres = [(topic, partition) for partition in partitions]
+    ends = log_offsets(admin, wheres, OffsetSpec.latest(), place.limits.call_s)
+    firsts = log_offsets(admin, wheres, OffsetSpec.earliest(), place.limits.call_s)
+    return [_Log(*where, firsts[where], ends[where]) for where in wheres]
+
+
+def _open(place: RecoveryPlace, log: _Log, offsets: dict[str, int], step: int) -> Recovered:
+    folder = place.folder / f"p{log.partition}"
+    store, meta = _usable(place, folder, log)
+    if meta is not None and (meta["step"] > step or meta["changelog"] > log.end):
         store.close()
         raise StoreAhead(
-            f"partition {partition}: the store is at step {meta['step']}, Kafka only at {step}: the broker lost "
-            f"committed data. Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
+            f"partition {log.partition}: the store is at step {meta['step']} and has read {log} up to "
+            f"{meta['changelog']}, Kafka is only at step {step} and offset {log.end}: the broker lost committed data. "
+            f"Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
         )
-    recovered = Recovered(
-        partition,
-        store,
-        {spec.name: StoreTable(store, spec, place.limits.row_cache) for spec in place.plan.tables()},
-        offsets,
-        step,
-        0,
-        (),
-        dict(meta["changelogs"]) if meta else {},
-    )
-    for name, table in recovered.tables.items():
-        table.size = meta["sizes"][name] if meta else 0
+    tables = {spec.name: StoreTable(store, spec, place.limits.row_cache) for spec in place.plan.tables()}
+    recovered = Recovered(log.partition, store, tables, offsets, step, 0, (), behind=log.end > 0)
+    if meta is not None:
+        recovered.changelog, recovered.base = meta["changelog"], meta["base"]
+        recovered.logged, recovered.stands = meta["logged"], meta["step"]
+        recovered.behind = meta["changelog"] < log.end
+        for name, table in tables.items():
+            table.size = meta["sizes"][name]
     return recovered
 
 
-def _usable(place: RecoveryPlace, folder: Path) -> tuple[Store, dict[str, Any] | None]:
+def _usable(place: RecoveryPlace, folder: Path, log: _Log) -> tuple[Store, dict[str, Any] | None]:
     """The store in the folder and what it stands for; one that can't be trusted is moved aside and begun anew."""
     stores = place.stores
     try:
         store = stores.open(folder)
+        meta = store.meta()
+        reason = _distrust(place, store, meta, log)
     except StoreCorrupt as error:
-        log.warning("%s; moved to %s, and rebuilt from its changelog", error, stores.move_aside(folder))
+        _log.warning("%s; moved to %s, and rebuilt from its changelog", error, stores.move_aside(folder))
         return stores.open(folder), None
-    meta = store.meta()
-    if meta is None or (reason := distrust(meta, place.cluster_id, place.cluster.seams.clock.micros())) is None:
+    if reason is None:
         return store, meta
     store.close()
-    log.warning(
+    _log.warning(
         "the store %s %s; moved to %s, and rebuilt from its changelog", folder, reason, stores.move_aside(folder)
     )
     return stores.open(folder), None
 
 
-def _restore(place: RecoveryPlace, clients: _Clients, opened: list[Recovered], superseded: Callable[[], bool]) -> None:
+def _distrust(place: RecoveryPlace, store: Store, meta: dict[str, Any] | None, log: _Log) -> str | None:
+    if meta is None:
+        begun = next(iter(store.rows(b"", b"", 1)), None) is not None
+        return "was left by a restore that did not end" if begun else None
+    if (reason := distrust(meta, place.cluster_id)) is not None:
+        return reason
+    if meta["changelog"] < log.first:
+        return f"has read {log} up to {meta['changelog']} only, and that begins at {log.first} by now"
+    return None
+
+
+def _find_base(place: RecoveryPlace, admin: AdminClient, recovered: Recovered, log: _Log) -> None:
+    """Where an empty store begins to read: the last record of the changelog says so.
+
+    Read by a consumer of its own, so that none of this can be taken for what the restore reads.
+    """
+    consumer = _reader(place)
+    try:
+        last = _last_committed(place, _Clients(consumer, admin), (log.topic, log.partition))
+    finally:
+        consumer.close()
+    try:
+        base = 0 if last is None else head_of(last).base
+    except ValueError as error:
+        raise TornPartition(f"{log}: {error}") from error
+    if base < log.first:
+        raise TornPartition(
+            f"{log} starts at {log.first}, and only from {base} on it has all rows: its head was deleted, the tables "
+            "can't be rebuilt"
+        )
+    recovered.changelog = recovered.base = base
+
+
+def _restore(
+    place: RecoveryPlace,
+    clients: _Clients,
+    behind: list[tuple[Recovered, _Log]],
+    superseded: Callable[[], bool],
+) -> None:
     """Replays the changelogs' tails up to the end that Kafka had after the offsets were stable."""
-    by_where, start, target = _tails(place, clients.admin, opened)
-    consumer = clients.consumer
-    if not start:
+    if not behind:
         return
-    consumer.assign(start)
-    left = dict(target)
-    remaining = sum(target.values()) - sum(max(0, tp.offset) for tp in start)
+    clock, wait_s = place.cluster.seams.clock, place.limits.restore_wait_s
+    left = {log.partition: (recovered, log) for recovered, log in behind}
+    clients.consumer.assign([TopicPartition(log.topic, log.partition, r.changelog) for r, log in behind])
+    remaining = sum(log.end - recovered.changelog for recovered, log in behind)
     place.report(remaining)
-    pending: dict[int, list[tuple[bytes, bytes | None]]] = {r.partition: [] for r in opened}
-    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
+    pending: dict[int, list[tuple[bytes, bytes | None]]] = {partition: [] for partition in left}
+    deadline = clock.monotonic() + wait_s
     while left:
         with place.watchdog.guard("consume of changelogs"):
-            messages = consumer.consume(1, 0.2) + consumer.consume(CONSUME, 0)
+            messages = clients.consumer.consume(1, 0.2) + clients.consumer.consume(CONSUME, 0)
         if superseded():
             raise Superseded
         for message in messages:
-            where = (message.topic(), message.partition())
-            error = message.error()
-            if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant
-                    raise KafkaException(error)
-                if message.offset() >= target[where]:
-                    left.pop(where, None)
-                    recovered, spec = by_where[where]
-                    recovered.changelog_offsets[spec.name] = message.offset()
+            if message.partition() not in left:
                 continue
-            recovered, spec = by_where[where]
-            rows = pending[recovered.partition]
-            rows.append((f"{spec.name}\x00".encode() + message.key(), message.value()))
-            if len(rows) >= PIECE:
-                recovered.store.write(rows, None)
-                pending[recovered.partition] = []
-                crash_point("in_restore")
+            recovered, log = left[message.partition()]
+            if _at_end(message, log):
+                recovered.changelog = message.offset()
+                del left[log.partition]
+            elif message.error() is None:
+                rows = pending[log.partition]
+                _unpack(message.value(), recovered, log, rows)
+                if len(rows) >= PIECE:
+                    recovered.store.write(rows, None)
+                    pending[log.partition] = []
+                    crash_point("in_restore")
         if messages:
-            deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
+            deadline = clock.monotonic() + wait_s
             remaining -= len(messages)
             place.report(max(remaining, 0))
-        elif place.cluster.seams.clock.monotonic() > deadline:
-            topic, partition = next(iter(left))
-            raise NotYet(
-                f"{topic} [{partition}] can't be read to offset {left[topic, partition]}: a transaction hangs on it"
-            )
-    for recovered in opened:
-        recovered.store.write(pending[recovered.partition], None)
+        elif clock.monotonic() > deadline:
+            _, log = next(iter(left.values()))
+            raise NotYet(f"{log} can't be read to offset {log.end}: a transaction hangs on it")
+    for recovered, log in behind:
+        recovered.store.write(pending[log.partition], None)
     place.report(0)
 
 
-def _tails(
-    place: RecoveryPlace, admin: AdminClient, opened: list[Recovered]
-) -> tuple[dict[Any, tuple[Recovered, TableSpec]], list[TopicPartition], dict[Any, int]]:
-    by_where = {
-        (place.cluster.prefix + changelog(spec.name).name, recovered.partition): (recovered, spec)
-        for recovered in opened
-        for spec in place.plan.tables()
-    }
-    ends = log_offsets(admin, list(by_where), OffsetSpec.latest(), place.limits.call_s)
-    starts = log_offsets(admin, list(by_where), OffsetSpec.earliest(), place.limits.call_s)
-    start, target = [], {}
-    for where, (recovered, spec) in by_where.items():
-        have = recovered.changelog_offsets.get(spec.name, 0)
-        if have > ends[where]:
-            raise StoreAhead(
-                f"{where[0]} [{where[1]}] ends at {ends[where]}, the store has read up to {have}: the broker lost data"
-            )
-        if have < starts[where]:
-            have = starts[where]  # a compacted log starts at 0; one whose head was deleted can't be trusted
-            if have > 0:
-                raise TornPartition(
-                    f"{where[0]} [{where[1]}] starts at {have}: its head was deleted, the table can't be rebuilt"
-                )
-        if have < ends[where]:
-            recovered.behind = True
-            start.append(TopicPartition(*where, have or OFFSET_BEGINNING))
-            target[where] = ends[where]
-        else:
-            recovered.changelog_offsets[spec.name] = have
-    return by_where, start, target
+def _at_end(message: Message, log: _Log) -> bool:
+    """Whether the changelog is read to its end. Raises KafkaException."""
+    error = message.error()
+    if error is None:
+        return False
+    if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant
+        raise KafkaException(error)
+    return bool(message.offset() >= log.end)
 
 
-def _last_journal(place: RecoveryPlace, clients: _Clients, partition: int) -> JournalRecord | None:
-    """The last committed journal record of a partition, or None where there is none yet."""
-    where = (place.cluster.prefix + JOURNAL.name, partition)
+def _unpack(value: bytes, recovered: Recovered, log: _Log, rows: list[tuple[bytes, bytes | None]]) -> None:
+    """Adds a changelog record's rows to `rows`, under their keys in the store."""
+    try:
+        head, found = unpack(value)
+    except ValueError as error:
+        raise TornPartition(f"{log}: {error}") from error
+    if recovered.stands and head.step not in (recovered.stands, recovered.stands + 1):
+        raise TornPartition(f"{log} goes on from step {recovered.stands} with step {head.step}")
+    recovered.stands, recovered.base = head.step, head.base
+    recovered.logged += len(found)
+    rows += found
+
+
+def _last_committed(place: RecoveryPlace, clients: _Clients, where: tuple[str, int]) -> bytes | None:
+    """The last committed value of a partition, or None where there is none yet."""
     low = log_offsets(clients.admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
     high = log_offsets(clients.admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
     span = 16
     while high > low:
         start = max(low, high - span)
         found = _last_value(place, clients.consumer, TopicPartition(*where, start), high)
-        if found is not None:
-            record: JournalRecord = codec.decoder(JOURNAL.subject)(found)
-            return record
-        if start == low:
-            return None
+        if found is not None or start == low:
+            return found
         span *= 8
     return None
 
@@ -306,7 +355,13 @@ def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition,
 
 
 def _check_journal(place: RecoveryPlace, clients: _Clients, recovered: Recovered) -> None:
-    last = _last_journal(place, clients, recovered.partition)
+    if recovered.stands != recovered.step:
+        raise TornPartition(
+            f"partition {recovered.partition}: the changelog ends at step {recovered.stands}, the committed offsets "
+            f"stand at step {recovered.step}"
+        )
+    value = _last_committed(place, clients, (place.cluster.prefix + JOURNAL.name, recovered.partition))
+    last: JournalRecord | None = None if value is None else codec.decoder(JOURNAL.subject)(value)
     step = last.step if last else 0
     if step != recovered.step:
         raise TornPartition(

@@ -1,13 +1,13 @@
 """The committed rows of one partition in RocksDB, and how far they go.
 
 A row is kept under `<table> NUL <key>` as a JSON array. `META` says which cluster the rows belong to
-and up to which step, offsets and changelog offsets they stand; it rides in the last write batch.
+and up to which step, offsets and changelog offset they stand; it rides in the last write batch.
 """
 
 import logging
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,9 @@ from topologies.engine.limits import Limits
 
 log = logging.getLogger(__name__)
 META = b"\x00meta"
-FORMAT = 2
+FORMAT = 3
 DAMAGE = ("Corruption", "No such file", "checksum mismatch")
 """What RocksDB says of files that are damaged or gone."""
-TRUSTED_US = 6 * 86_400 * 1_000_000
-"""Age of a store's last write up to which the changelog still has every deletion: a day less than it keeps them."""
 PIECE = 2_000
 """Rows per write batch: `write` holds Python's lock."""
 
@@ -41,6 +39,14 @@ PIECE = 2_000
 def encode_row(row: Any) -> bytes:
     """A row as a JSON array."""
     return orjson.dumps(row, default=tuple)
+
+
+def encode_rows(table: str, changed: Mapping[str, Any | None]) -> list[tuple[bytes, bytes | None]]:
+    """Changed rows of a table as the store and the changelog have them: key and row; None deletes."""
+    prefix, dumps = f"{table}\x00", orjson.dumps
+    return [
+        ((prefix + key).encode(), None if row is None else dumps(row, default=tuple)) for key, row in changed.items()
+    ]
 
 
 def row_key(table: str, key: str) -> bytes:
@@ -58,14 +64,12 @@ def rows_from(db: Rdict, start: bytes, prefix: bytes) -> Iterator[tuple[bytes, b
     found.status()  # a damaged block ends an iterator as if there were no more rows
 
 
-def distrust(meta: dict[str, Any], cluster_id: str, now: int) -> str | None:
-    """Why a store with this `meta` can't be used at `now` (µs) but is moved aside, None where it can."""
+def distrust(meta: dict[str, Any], cluster_id: str) -> str | None:
+    """Why a store with this `meta` can't be used but is moved aside, None where it can."""
     if meta["cluster"] != cluster_id:
         return "is of another cluster, or of topics that were deleted since"
     if meta["format"] != FORMAT:
         return f"has format {meta['format']}, not {FORMAT}"
-    if now - meta["written_at"] > TRUSTED_US:
-        return "is so old that the changelog may have forgotten what was deleted since"
     return None
 
 
@@ -150,21 +154,19 @@ class Store:
         """How many keys begin with `prefix`; reads all their rows."""
         return sum(1 for _ in self.rows(prefix, prefix, sys.maxsize))
 
-    def write(self, rows: Iterable[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]], meta: dict[str, Any] | None) -> None:
         """Writes rows (None deletes) in pieces; `meta` goes with the last piece."""
         try:
-            batch = WriteBatch(raw_mode=True)
-            for key, value in rows:
-                if value is None:
-                    batch.delete(key)
-                else:
-                    batch.put(key, value)
-                if len(batch) >= PIECE:
-                    self._db.write(batch)
-                    batch = WriteBatch(raw_mode=True)
-            if meta is not None:
-                batch.put(META, orjson.dumps({**meta, "format": FORMAT}))
-            self._db.write(batch)
+            for begin in range(0, max(len(rows), 1), PIECE):
+                batch = WriteBatch(raw_mode=True)
+                for key, value in rows[begin : begin + PIECE]:
+                    if value is None:
+                        batch.delete(key)
+                    else:
+                        batch.put(key, value)
+                if meta is not None and begin + PIECE >= len(rows):
+                    batch.put(META, orjson.dumps({**meta, "format": FORMAT}))
+                self._db.write(batch)
         except Exception as error:
             raise self._failed("written", error) from error
 

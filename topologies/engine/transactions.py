@@ -5,10 +5,10 @@ Source of the rules: docs/architecture.md, "One step, call by call".
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition, libversion
@@ -51,7 +51,7 @@ class Contents:
     """What one transaction writes. Topic names carry the prefix; records are (key, value)."""
 
     records: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = field(default_factory=dict)
-    changelogs: dict[tuple[str, int], list[tuple[bytes, bytes | None]]] = field(default_factory=dict)
+    changelogs: dict[tuple[str, int], list[tuple[None, bytes]]] = field(default_factory=dict)
     letters: list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = field(
         default_factory=list
     )
@@ -116,7 +116,7 @@ class Transactions:
         self._producer = producer
         self._trouble = False
         if old is not None:
-            threading.Thread(target=old.close, daemon=True).start()
+            threading.Thread(target=partial(_close, old), daemon=True).start()
 
     def run(self, contents: Contents, metadata: Callable[[], Any]) -> Outcome:
         """Writes everything, with the consumer's offsets, in one transaction. Empty offsets are a bug.
@@ -208,16 +208,11 @@ class Transactions:
     def _produce(self, producer: Producer, contents: Contents) -> None:
         for (topic, partition), records in contents.records.items():
             self._batch(producer, topic, partition, records)
-        for (topic, partition), rows in contents.changelogs.items():
-            self._batch(producer, topic, partition, rows[:-1])
-            last_key, row = rows[-1]
-            producer.produce(
-                topic,
-                row,
-                last_key,
-                partition=partition,
-                on_delivery=_remember(contents.last_offsets, (topic, partition)),
-            )
+        for (topic, partition), packed in contents.changelogs.items():
+            self._batch(producer, topic, partition, packed[:-1])
+            _, last = packed[-1]
+            told = _remember(contents.last_offsets, (topic, partition))
+            producer.produce(topic, last, None, partition=partition, on_delivery=told)
         for topic, partition, key, value, headers in contents.letters:
             producer.produce(topic, value, key, partition=partition, headers=headers)
 
@@ -246,15 +241,14 @@ class Transactions:
     def close(self) -> None:
         """Closes the producer; an open transaction is aborted."""
         if self._producer is not None:
-            with self._watchdog.guard("producer close"), _quiet():
-                self._producer.close()
+            with self._watchdog.guard("producer close"):
+                _close(self._producer)
             self._producer = None
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _close(producer: Producer) -> None:
     try:
-        yield
+        producer.close()
     except KafkaException as error:
         log.warning("closing the producer: %s", error.args[0].str())
 

@@ -8,14 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import KafkaException
 
 from topologies.engine.admin import identity_of, partition_counts
-from topologies.engine.commits import RecoveryPlace
+from topologies.engine.commits import RecoveryPlace, delete_before
 from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import Superseded, WorkerStopped
-from topologies.engine.group import Group
+from topologies.engine.group import Group, raw_of
 from topologies.engine.identity import code_hash
 from topologies.engine.observer import Observer
 from topologies.engine.partition import Partition, Planned, records_of
@@ -23,7 +23,7 @@ from topologies.engine.recovery import Recovered, recover
 from topologies.engine.report import report
 from topologies.engine.shared import SharedReader
 from topologies.engine.slot import Slot
-from topologies.engine.step import PartitionStep, Place, Raw, Work
+from topologies.engine.step import PartitionStep, Place, Work
 from topologies.engine.store import rocksdb_stores
 from topologies.engine.transactions import Contents, Outcome, Transactions
 from topologies.engine.watchdog import Watchdog
@@ -170,6 +170,11 @@ class Turns:
             self._stepped_at = self._clock.monotonic()
         self.turned_at = self._clock.monotonic()
 
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to decide for a while."""
+        return self._clock.monotonic() - self._stepped_at > IDLE_AFTER_S
+
     def _observe(self, phase: str, begun: float) -> None:
         self._observer.step(self.plan.role, phase, time.perf_counter() - begun)
 
@@ -181,7 +186,7 @@ class Turns:
     def _poll(self) -> None:
         """Fetches into the inboxes. Runs on the polling thread while nothing else touches them."""
         group = self._member
-        busy = any(len(partition.inbox) for partition in self.partitions.values())
+        busy = not self._must_wait() and any(len(partition.inbox) for partition in self.partitions.values())
         prefix = len(self.config.cluster.prefix)
         messages = group.poll(0.0 if busy else self.config.limits.poll_wait_s)
         if group.generation != self._followed:
@@ -189,7 +194,7 @@ class Turns:
         for message in messages:
             partition = self.partitions.get(message.partition())
             if partition is not None:
-                partition.inbox.add(message.topic()[prefix:], _raw(message))
+                partition.inbox.add(message.topic()[prefix:], raw_of(message))
         for (topic, number), offset in group.positions(self.partitions).items():
             self.partitions[number].inbox.arrived_at(topic, offset)
         self._shared.poll()
@@ -288,7 +293,7 @@ class Turns:
     # -- decide ----------------------------------------------------------------------------------
 
     def _next_steps(self) -> list[tuple[Partition, PartitionStep]]:
-        if not self.partitions or self.paused_for:
+        if not self.partitions or self.paused_for or self._must_wait():
             return []
         if not self._shared_ready():
             return []
@@ -302,6 +307,10 @@ class Turns:
             if step is not None:
                 steps.append((partition, step))
         return steps
+
+    def _must_wait(self) -> bool:
+        floor_s = self.config.limits.floor_ms / 1000
+        return floor_s > 0 and self._clock.monotonic() - self._stepped_at < floor_s
 
     def _shared_ready(self) -> bool:
         """No step before the alias table was read to its end, and up to where the last owner had read it (R25)."""
@@ -341,6 +350,9 @@ class Turns:
             self._lost_since = None
             self._writing.apply(planned, contents, self._observer)
             self._observe("apply", begun)
+            bases = {item.partition.number: item.again.base for item in planned if item.again.ends}
+            if bases:
+                await self._carrier.in_kafka(lambda: delete_before(self._place, bases))
             self._report()
             return
         for item in planned:
@@ -363,7 +375,7 @@ class Turns:
 
     async def _idle(self) -> None:
         """Nothing to decide: commit positions that only transaction markers moved, so that lag is truly zero."""
-        if self._clock.monotonic() - self._stepped_at < IDLE_AFTER_S:
+        if not self.idle:
             return
         moved = [p for p in self.partitions.values() if p.inbox.idle_offsets()]
         if moved:
@@ -385,13 +397,3 @@ class Turns:
         if now - self._reported >= REPORT_S:
             self._reported = now
             report(self.partitions, self._member, self._observer, self._clock.micros())
-
-
-def _raw(message: Message) -> Raw:
-    return Raw(
-        message.offset(),
-        message.timestamp()[1] * 1000,
-        message.key(),
-        message.value(),
-        message.headers,
-    )

@@ -14,7 +14,6 @@ from topologies.engine.letters import letter_of
 from topologies.engine.observer import Observer
 from topologies.engine.partition import Planned, records_of
 from topologies.engine.recovery import store_meta
-from topologies.engine.store import row_key
 from topologies.engine.transactions import Contents
 from topologies.plan import Plan
 from topologies.topics import CREDITS, EVENTS, JOURNAL, REVERSALS, SETTINGS, changelog, dead_letters
@@ -36,8 +35,7 @@ class Writing:
         self._code_hash = code_hash
         self._cluster_id = cluster_id
         self._settings_told = False
-        self._changelogs = {spec.name: self._prefix + changelog(spec.name).name for spec in plan.tables()}
-        self._row_prefixes = {spec.name: row_key(spec.name, "") for spec in plan.tables()}
+        self._changelog = self._prefix + changelog(plan.role).name
 
     def contents(self, planned: list[Planned]) -> Contents:
         """Records, rows, letters and offsets of one transaction."""
@@ -48,8 +46,7 @@ class Writing:
             for (topic, where), pairs in item.outputs.items():
                 contents.records.setdefault((prefix + topic, where), []).extend(pairs)
             contents.records[prefix + JOURNAL.name, number] = [(None, item.journal)]
-            for table, rows in item.rows.items():
-                contents.changelogs[self._changelogs[table], number] = rows
+            contents.changelogs[self._changelog, number] = [(None, record) for record in item.packed]
             for parcel in item.step.parcels:
                 name = prefix + dead_letters(parcel.agent).name
                 contents.letters.append((name, number, *letter_of(parcel, prefix, self._group)))
@@ -78,16 +75,12 @@ class Writing:
     def _store(self, item: Planned, contents: Contents) -> None:
         partition = item.partition
         partition.settle(item.step)
-        offsets = partition.state.changelog_offsets
-        rows: list[tuple[bytes, bytes | None]] = []
-        for table, changed in item.rows.items():
-            where = (self._changelogs[table], partition.number)
-            if where in contents.last_offsets:
-                offsets[table] = contents.last_offsets[where] + 1
-            prefix = self._row_prefixes[table]
-            rows += [(prefix + key, value) for key, value in changed]
+        partition.checkpoint.settle(item.again, len(item.rows))
+        last = contents.last_offsets.get((self._changelog, partition.number))
+        if last is not None:
+            partition.state.changelog = last + 1
         crash_point("before_store_write")
-        partition.state.store.write(rows, store_meta(self._cluster_id, partition.state, self._clock.micros()))
+        partition.state.store.write(item.rows, store_meta(self._cluster_id, partition.state, self._clock.micros()))
         crash_point("after_store_write")
 
     def _tell(self, item: Planned, observer: Observer) -> None:

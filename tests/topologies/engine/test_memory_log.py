@@ -1,6 +1,8 @@
 """A partition of the simulated Kafka: what takes offsets, what readers see, what is stable."""
 
-from topologies.engine.memory.log import HOLE, Marker, PartitionLog, Record
+import pytest
+
+from topologies.engine.memory.log import Marker, PartitionLog, Record
 
 
 def record(value=b"v", key=b"k"):
@@ -58,23 +60,14 @@ def test_a_new_epoch_numbers_its_batches_anew():
     assert log.append_batch(1, 1, [record()]) == 2
 
 
-def test_compaction_keeps_the_last_committed_record_of_a_key():
-    """Offsets stay; an aborted record never wins; a tombstone goes when it may."""
+def test_a_deleted_head_leaves_the_offsets_as_they_are():
+    """And nothing that is not stable can be deleted."""
     log = PartitionLog()
-    log.append(record(b"1"))
-    log.append(record(b"2"))
-    log.append_batch(1, 1, [record(b"3")])
-    log.mark(1, 0, committed=False)
-    log.append(record(None, b"gone"))
-    assert log.compact() == 2
-    assert (seen(log), log.entries[0], log.end) == ([1, 4], HOLE, 5)
-    log.compact(keep_tombstones=False)
-    assert seen(log) == [1]
-
-
-def test_nothing_is_compacted_behind_an_open_transaction():
-    """Its outcome decides what the last record is."""
-    log = PartitionLog()
-    log.append_batch(1, 1, [record(b"1")])
-    log.append(record(b"2"))
-    assert log.compact() == 0
+    for value in (b"1", b"2", b"3"):
+        log.append(record(value))
+    log.delete_before(2)
+    log.delete_before(1)
+    assert (seen(log), log.first, log.end) == ([2], 2, 3)
+    log.append_batch(1, 1, [record(b"4")])
+    with pytest.raises(AssertionError):
+        log.delete_before(4)

@@ -42,7 +42,7 @@ def test_a_store_that_was_not_closed_is_unclean(stores, folder):
     folder.with_name("p0.open").touch()
     again = stores.open(folder)
     assert again.unclean
-    assert again.meta() == {"step": 7, "format": 2}
+    assert again.meta() == {"step": 7, "format": 3}
     again.close()
 
 

@@ -1,6 +1,6 @@
 """The admin client of confluent_kafka, as far as the engine asks it, and the makers of all clients."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -38,8 +38,22 @@ class MemoryAdmin:
             if failed is not None:
                 found[tp].set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT)))  # noqa: SLF001
             else:
-                offset = 0 if spec is OffsetSpec.earliest() else end
+                offset = log.first if spec is OffsetSpec.earliest() else end
                 found[tp].set_result(ListOffsetsResultInfo(offset, -1, -1))
+        return found
+
+    def delete_records(
+        self,
+        wanted: Sequence[TopicPartition],
+        request_timeout: float = 60.0,  # noqa: ARG002  # answered at once
+    ) -> dict[TopicPartition, "Future[None]"]:
+        """Deletes what stands before the offsets."""
+        self._host.enter("delete_records")
+        found: dict[TopicPartition, Future[None]] = {}
+        for tp in wanted:
+            self._broker.logs[tp.topic, tp.partition].delete_before(tp.offset)
+            found[tp] = Future()
+            found[tp].set_result(None)
         return found
 
     def list_topics(self, timeout: float = -1) -> Any:  # noqa: ARG002  # answered at once

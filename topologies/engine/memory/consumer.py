@@ -198,7 +198,7 @@ class MemoryConsumer:
             log = self._broker.logs[place]
             fetch.high = len(log.entries)
             limit = log.stable if self._committed_only else fetch.high
-            if fetch.following > fetch.high:
+            if not log.first <= fetch.following <= fetch.high:
                 found.append(Message(*place, fetch.following, None, KafkaError(KafkaError._AUTO_OFFSET_RESET)))  # noqa: SLF001
                 fetch.following = limit
             elif not fetch.paused and (fetch.following < limit or (self._tells_eof and fetch.eof != limit)):

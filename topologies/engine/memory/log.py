@@ -51,19 +51,21 @@ class Marker(NamedTuple):
 
 
 class Hole:
-    """An offset whose record was compacted away."""
+    """An offset whose record was deleted."""
 
 
 HOLE = Hole()
 
 
 class PartitionLog:
-    """A log that starts at offset 0 and is only appended to."""
+    """A log that is appended to, and whose head may be deleted."""
 
     def __init__(self) -> None:
         self.entries: list[Record | Marker | Hole] = []
         self.epochs: dict[int, int] = {}
         """The highest epoch seen of each producer; lower ones are refused."""
+        self.first = 0
+        """The offset at which the log begins."""
         self._open: dict[int, Span] = {}
         self._batches: dict[int, set[int]] = {}
         self.aborted = 0
@@ -135,18 +137,8 @@ class PartitionLog:
             if isinstance(entry, Record) and (entry.span is None or entry.span.fate is Fate.COMMITTED):
                 yield offset, entry
 
-    def compact(self, *, keep_tombstones: bool = True) -> int:
-        """Leaves only the last committed record of each key below the stable offset; how many went."""
-        last: dict[bytes | None, int] = {}
-        stable = self.stable
-        for offset, record in self.committed(0, stable):
-            last[record.key] = offset
-        gone = 0
-        for offset in range(stable):
-            entry = self.entries[offset]
-            if not isinstance(entry, Record):
-                continue
-            if last.get(entry.key) != offset or (entry.value is None and not keep_tombstones):
-                self.entries[offset] = HOLE
-                gone += 1
-        return gone
+    def delete_before(self, offset: int) -> None:
+        """Deletes the log's head; offsets stay what they are."""
+        assert offset <= self.stable, "no broker deletes what is not stable"
+        self.first = max(self.first, offset)
+        self.entries[:offset] = [HOLE] * offset

@@ -1,0 +1,155 @@
+"""Where a payment's microseconds go: the engine's own steps on four partitions, with RocksDB and without Kafka.
+
+    python -m benchmarks.parts --payments 40000
+
+Intents are decoded, decided, encoded, packed and stored as a worker does it; the credits go from partition to partition in
+memory. CPU time of this process, so it can be compared within one run of one machine only.
+"""
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import process_time, time_ns
+from typing import Any
+
+from benchmarks import harness, load
+from headrace.metrics import Metrics
+from schemas import codec
+from schemas.events import Micros
+from schemas.keys import partition_of
+from streams.rules import Rules
+from topologies import topics
+from topologies.engine.config import ClusterConfig, EngineConfig
+from topologies.engine.limits import LIMITS
+from topologies.engine.partition import Partition, Planned
+from topologies.engine.recovery import Recovered
+from topologies.engine.seams import SYSTEM
+from topologies.engine.step import PartitionStep, Place, Raw, Work
+from topologies.engine.store import StoreTable, rocksdb_stores
+from topologies.engine.writing import Writing
+from topologies.payments import PAYMENTS
+
+PARTITIONS = 4
+STEP = 1_000
+"""Records of a partition's step, about as many as a loaded worker takes."""
+
+
+class Bench:
+    """Four partitions, their inboxes fed by hand, and CPU seconds by part."""
+
+    def __init__(self, folder: Path) -> None:
+        self.parts: Counter[str] = Counter()
+        self._ends: dict[tuple[str, int], int] = defaultdict(int)
+        self._writing = Writing(EngineConfig(ClusterConfig("none")), PAYMENTS, "hash", "cluster")
+        self._metrics = Metrics()
+        stores = rocksdb_stores(LIMITS)
+        self._partitions = []
+        for number in range(PARTITIONS):
+            store = stores.open(folder / f"p{number}")
+            tables = {spec.name: StoreTable(store, spec, LIMITS.row_cache) for spec in PAYMENTS.tables()}
+            zero = {topic.name: 0 for topic in PAYMENTS.inputs}
+            state = Recovered(number, store, tables, zero, 0, 0, (0,) * PARTITIONS)
+            place = Place(PAYMENTS, number, PARTITIONS, Rules(), "hash")
+            self._partitions.append(Partition(place, state, LIMITS, SYSTEM))
+
+    def feed(self, topic: str, records: Iterable[Any], field: str) -> None:
+        """Publishes records under a field, and takes steps until nothing is left to do."""
+        for record in records:
+            key = getattr(record, field)
+            self._add(topic, partition_of(key, PARTITIONS), key.encode(), codec.encode(record))
+
+    def _add(self, topic: str, number: int, key: bytes, value: bytes) -> None:
+        offset = self._ends[topic, number]
+        self._ends[topic, number] += 1
+        self._partitions[number].inbox.add(topic, Raw(offset, time_ns() // 1_000, key, value, lambda: None))
+
+    def run(self) -> None:
+        """Steps until nothing is left to do."""
+        while sum([self._step(partition) for partition in self._partitions]):
+            pass
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        begun = process_time()
+        yield
+        self.parts[name] += process_time() - begun
+
+    def _step(self, partition: Partition) -> bool:
+        step = partition.next_step({}, {}, STEP)
+        if step is None:
+            return False
+        with self._part("decode"):
+            works = step.works()
+        for work in works:
+            self._decide(work)
+        planned = self._plan(partition, step)
+        with self._part("store, caches, counts"):
+            self._writing.apply([planned], self._writing.contents([planned]), self._metrics)
+        for (topic, number), pairs in planned.outputs.items():
+            if topic in {topics.CREDITS.name, topics.REVERSALS.name}:
+                for key, value in pairs:
+                    self._add(topic, number, key, value)
+        return True
+
+    def _decide(self, work: Work | None) -> None:
+        while work is not None:
+            topic = getattr(work.batch[0], "topic", None) if work.batch else None
+            leg = {topics.CREDITS.name: ", second leg", None: ""}.get(topic, "")
+            with self._part(f"{work.agent.name}{leg}"):
+                work = work.decide()
+
+    def _plan(self, partition: Partition, step: PartitionStep) -> Planned:
+        with self._part("encode, pack"):
+            return partition.plan(step, (0,) * PARTITIONS)
+
+    def close(self) -> None:
+        """Closes the stores."""
+        for partition in self._partitions:
+            partition.close()
+
+
+def measure(payments: int, accounts: int) -> dict[str, float]:
+    """µs of CPU a payment by part."""
+    now = Micros(time_ns() // 1_000)
+    with tempfile.TemporaryDirectory(prefix="headrace-parts-") as folder:
+        bench = Bench(Path(folder))
+        bench.feed(topics.COMMANDS.name, load.opened(accounts, now), "account")
+        bench.run()
+        bench.feed(topics.INTENTS.name, load.funded(accounts, now), "debtor")
+        bench.run()
+        bench.feed(topics.INTENTS.name, load.backlog(payments, accounts, 0.0, 1, now), "debtor")
+        gc.collect()
+        gc.freeze()
+        bench.parts.clear()
+        begun = process_time()
+        bench.run()
+        whole = process_time() - begun
+        bench.close()
+    found = {name: round(1e6 * seconds / payments, 1) for name, seconds in bench.parts.most_common()}
+    return {**found, "all": round(1e6 * whole / payments, 1)}
+
+
+def main() -> int:
+    """The table, or JSON on the last line."""
+    words = argparse.ArgumentParser(prog="python -m benchmarks.parts", description="CPU of a payment by part.")
+    words.add_argument("--payments", type=int, default=40_000)
+    words.add_argument("--accounts", type=int, default=20_000)
+    words.add_argument("--json", action="store_true", help="one JSON object on the last line of standard output")
+    wanted = words.parse_args()
+    steal = harness.Steal()
+    found = measure(wanted.payments, wanted.accounts)
+    for name, micros in found.items():
+        print(f"{name:24}{micros:8.1f} µs a payment")
+    if wanted.json:
+        print(json.dumps({"benchmark": "parts", "us_per_payment": found, "machine": harness.machine(steal)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
