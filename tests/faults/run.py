@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -55,8 +55,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return told
 
 
-def planned(told: argparse.Namespace, total: Sums) -> Iterator[Kind]:
-    """The kinds of the rounds: each once (and random kills), or a seeded mixture in proportion to what is missing."""
+def planned(told: argparse.Namespace, total: Sums, over: Callable[[], bool] = lambda: False) -> Iterator[Kind]:
+    """The kinds of the rounds: each once (and random kills), or a seeded mixture in proportion to what is missing, till `over`."""
     kinds = [kind for kind in KINDS if re.search(told.only or "", kind.name)]
     chance = random.Random(f"{told.seed}/mixture")
     if told.tier == "change":
@@ -73,10 +73,12 @@ def planned(told: argparse.Namespace, total: Sums) -> Iterator[Kind]:
         weights = [max(kind.nightly * times - total.faults[kind.name], 0) / kind.of_a_round + 0.1 for kind in some]
         return chance.choices(some, weights)[0]
 
-    while possible:
+    while possible and not over():
         first = one_of(possible)
         yield first
         for _ in range(ROUNDS_OF_A_SYSTEM - 1):
+            if over():
+                return
             yield one_of([kind for kind in possible if kind.system == first.system])
 
 
@@ -124,7 +126,9 @@ def main() -> int:
     campaign.say(f"tier {told.tier}, seed {told.seed}, {told.minutes:g} minutes, sums in {told.sums}")
     interrupted = False
     try:
-        campaign.run(limited(planned(told, total), told.rounds), began + told.minutes * 60)
+        until = began + told.minutes * 60
+        kinds = planned(told, total, lambda: time.monotonic() > until)
+        campaign.run(limited(kinds, told.rounds), until)
     except KeyboardInterrupt:
         interrupted = True
         campaign.say("interrupted: finished rounds are kept in the sums")

@@ -23,8 +23,10 @@ QUICK = {
     "HEADRACE_LIMIT__RESTORE_WAIT_S": "12",
     "HEADRACE_LIMIT__MAX_POLL_MS": "24000",
     "HEADRACE_LIMIT__RELEASE_S": "15",
+    "HEADRACE_LIMIT__CHECKPOINT_ROWS": "2000",
 }
-"""Short deadlines, so that steps without any input happen all the time; short patience, so that zombies are soon made."""
+"""Short deadlines, so that steps without any input happen all the time; short patience, so that zombies are soon made;
+and checkpoints soon, so that heads of changelogs are deleted."""
 NAMED_STORE = re.compile(r"(/\S+/p\d+)\b.*move it away")
 MOST_STOPS = 10
 """How often one worker may stop with a reason within one round."""

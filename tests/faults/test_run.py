@@ -39,6 +39,14 @@ def test_a_night_aims_at_what_earlier_nights_have_not_reached():
     assert names.count("sigterm") > 150
 
 
+def test_a_night_ends():
+    """However many kinds there are; the one under way is the last."""
+    left = [True] * 20
+    plan = planned(arguments(["--tier", "nightly", "--seed", "7"]), Sums(), lambda: not left or not left.pop())
+    possible = [kind for kind in plan if kind.impossible() is None]
+    assert 10 < len(possible) <= 20
+
+
 def test_only_some_kinds_can_be_asked_for():
     """By a regular expression."""
     assert names_of(["--only", "^poison$"]) == ["poison"]

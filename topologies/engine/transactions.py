@@ -249,8 +249,8 @@ class Transactions:
 def _close(producer: Producer) -> None:
     try:
         producer.close()
-    except KafkaException as error:
-        log.warning("closing the producer: %s", error.args[0].str())
+    except (KafkaException, SystemError) as error:  # the latter is how confluent_kafka tells that it was fenced
+        log.warning("closing the producer: %s", error)
 
 
 def _remember(found: dict[tuple[str, int], int], where: tuple[str, int]) -> Callable[[Any, Message], None]:
