@@ -15,7 +15,7 @@ help:
 	@echo "make faults     faults against real workers on a real Kafka                        (ARGS=\"--tier nightly\")"
 	@echo "make fuzz       whatever strangers may send                                        (ARGS=\"--minutes 5\")"
 	@echo "make wheel      the wheel, installed and tested far from the checkout"
-	@echo "make bench      throughput of the drain of a backlog                               (ARGS=\"--payments 200000\")"
+	@echo "make bench      all benchmarks, or one of them                  (BENCH=full PART=latency ARGS=\"--json\")"
 
 setup: $(VENV)/.ready
 
@@ -52,7 +52,7 @@ wheel: setup
 	$(BIN)/python tests/house/installed.py
 
 bench: setup
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +62,34 @@ def bench(prefix: str) -> Iterator[Bench]:
             environment["KAFKA_BOOTSTRAP_SERVERS"] = state.bootstrap
         cluster = told.cluster()
         yield Bench(cluster, home, environment, state and state.pid, state.version if state else "unknown")
+    except Exception:
+        _keep_logs(home)
+        raise
     finally:
         if state is not None:
             broker.down(home, say=say)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _keep_logs(home: Path) -> None:
+    """A run that could not be finished leaves the logs of its processes, to find out why."""
+    kept = Path(tempfile.mkdtemp(prefix="headrace-bench-logs-"))
+    for log in home.rglob("*.log"):
+        if not {"state", "data"} & {*log.relative_to(home).parts}:
+            shutil.copy(log, kept / "-".join(log.relative_to(home).parts))
+    say(f"the logs of this run are kept in {kept}")
+
+
+def fresh(bench: Bench, name: str) -> Bench:
+    """Topics and stores of their own on the same broker."""
+    cluster = replace(bench.cluster, prefix=f"{bench.cluster.prefix}{name}.")
+    home = bench.home / name
+    more = {
+        "HEADRACE_HOME": str(home),
+        "HEADRACE_TOPIC_PREFIX": cluster.prefix,
+        "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap,
+    }
+    return bench._replace(cluster=cluster, home=home, environment={**bench.environment, **more})
 
 
 def cpu_seconds(pid: int) -> float:

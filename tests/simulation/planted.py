@@ -7,6 +7,7 @@ from typing import Any
 from topologies.engine import changelog, partition, transactions
 from topologies.engine.checkpoint import Checkpoint
 from topologies.engine.inbox import Inbox
+from topologies.engine.membership import Classic
 from topologies.engine.memory.producer import MemoryProducer
 from topologies.engine.step import PartitionTables
 from topologies.engine.transactions import Outcome, Transactions
@@ -105,6 +106,11 @@ def rows_written_again_over_newer_ones() -> list[Patch]:
     return [(partition, "pack", behind)]
 
 
+def pauses_outlive_a_rebalance() -> list[Patch]:
+    """What was held back before partitions moved is never fetched again."""
+    return [(Classic, "fetch", staticmethod(lambda consumer, starts: consumer.assign(starts)))]
+
+
 def slow_calls_are_not_noticed() -> list[Patch]:
     """A request that the client repeated in silence may land in the next transaction of the same epoch."""
     return [(transactions, "SLOW_S", 1e9)]
@@ -140,6 +146,7 @@ BUGS: dict[str, Callable[[], list[Patch]]] = {
         offsets_not_in_the_transaction,
         no_new_epoch_after_trouble,
         slow_calls_are_not_noticed,
+        pauses_outlive_a_rebalance,
         base_at_the_walks_end,
         rows_written_again_over_newer_ones,
         stale_records_are_taken_again,

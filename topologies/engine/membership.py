@@ -53,8 +53,10 @@ class Classic:
 
     @staticmethod
     def fetch(consumer: Consumer, starts: list[TopicPartition]) -> None:
-        """An assignment with offsets starts the fetching."""
+        """An assignment with offsets starts the fetching, unless a pause of an earlier one is still there."""
         consumer.assign(starts)
+        if starts:
+            consumer.resume(starts)
 
 
 class Incremental:

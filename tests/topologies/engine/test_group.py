@@ -108,6 +108,16 @@ def test_nothing_is_fetched_before_the_recovery_has_said_from_where(join):
     assert [name for name, *_ in client.calls[2:]] == ["seek"] * len(TOPICS) + ["resume"]
 
 
+def test_what_was_held_back_is_fetched_again_after_a_rebalance(joined):
+    """The client remembers a pause longer than the assignment in which it was asked for."""
+    group, client = joined
+    group.hold(TOPICS[0], [0], paused=True)
+    group.start_at({0: dict.fromkeys(TOPICS, 7)})
+    name, resumed = client.calls[-1][:2]
+    assert name == "resume"
+    assert {(tp.topic, tp.partition) for tp in resumed} == {(topic, 0) for topic in TOPICS}
+
+
 def test_a_step_of_a_former_member_is_aborted(joined):
     """Metadata without the member's id would pass the broker's check: it is never sent."""
     group, client = joined

@@ -41,6 +41,7 @@ class MemoryConsumer:
         self._committed_only = options.get("isolation.level", "read_committed") == "read_committed"
         self._tells_eof = bool(options.get("enable.partition.eof", False))
         self._fetches: dict[Place, _Fetch] = {}
+        self._paused: set[Place] = set()
         self._callbacks: dict[str, Callable[..., None]] = {}
         self._place: PlaceClassic | Place848 | None = None
 
@@ -87,6 +88,7 @@ class MemoryConsumer:
             (tp.topic, tp.partition): _Fetch(max(0, tp.offset if stale is None else tp.offset - 3), begins)
             for tp in partitions
         }
+        self._pause(partitions, paused=None)
 
     def unassign(self) -> None:
         """Reads nothing."""
@@ -98,6 +100,7 @@ class MemoryConsumer:
         self._host.enter("assign")
         begins = self._broker.timeline.now + self._host.lag()
         self._fetches |= {(tp.topic, tp.partition): _Fetch(max(0, tp.offset), begins) for tp in partitions}
+        self._pause(partitions, paused=None)
 
     def incremental_unassign(self, partitions: Sequence[TopicPartition]) -> None:
         """Reads these no more."""
@@ -121,10 +124,14 @@ class MemoryConsumer:
         """They come again."""
         self._pause(partitions, paused=False)
 
-    def _pause(self, partitions: Sequence[TopicPartition], *, paused: bool) -> None:
+    def _pause(self, partitions: Sequence[TopicPartition], *, paused: bool | None) -> None:
+        """None: as it was. A pause outlives the assignment in which it was asked for, as librdkafka's does."""
         for tp in partitions:
-            if (fetch := self._fetches.get((tp.topic, tp.partition))) is not None:
-                fetch.paused = paused
+            place = (tp.topic, tp.partition)
+            if paused is not None:
+                (self._paused.add if paused else self._paused.discard)(place)
+            if (fetch := self._fetches.get(place)) is not None:
+                fetch.paused = place in self._paused
 
     def position(self, partitions: Sequence[TopicPartition]) -> list[TopicPartition]:
         """The offset after the last record or marker handed over; invalid before the first."""
