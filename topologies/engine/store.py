@@ -106,7 +106,8 @@ class Store:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             self._open.touch()
-            self._db = Rdict(str(folder), options=options)
+            # Without `column_families` a store that is opened again loses its filters and its cache.
+            self._db = Rdict(str(folder), options=options, column_families={"default": options})
         except Exception as error:
             raise self._failed("opened", error) from error
 
