@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from replay.audit import Source
 from replay.reader import Raw
+from replay.window import iso
 from schemas import codec
 from schemas.events import Direction, Entry, EntryCode, Layer, Micros, Minor, Posting
 from schemas.keys import partition_of
@@ -85,10 +86,11 @@ class AccountBooks(NamedTuple):
     entries: tuple[Line, ...]
 
 
-def account_books(source: Source, account: str, entries: int = 5) -> AccountBooks:
+def account_books(source: Source, account: str, entries: int = 5, until: int | None = None) -> AccountBooks:
     """Folds the account's entries and keeps the last `entries` of them. Reads its partition alone.
 
-    Raises UnknownAccount, BooksDisagree, replay.reader.Unreachable and TopicMissing.
+    `until`: what happened after this moment (µs) is left out, what happened at it is not. Raises
+    UnknownAccount, BooksDisagree, replay.reader.Unreachable and TopicMissing.
     """
     topics = (POSTINGS, COMMANDS, ACCOUNT_EVENTS)
     counts = source.require([topic.name for topic in topics])
@@ -98,15 +100,23 @@ def account_books(source: Source, account: str, entries: int = 5) -> AccountBook
         raise UnknownAccount(f"no account is named {account!r}: that is no UTF-8") from None
     partition = partition_of(account, counts[POSTINGS.name])
     purses: dict[str, _Purse] = {}
-    latest: deque[Line] = deque(maxlen=entries)
+    latest: deque[tuple[Entry, Posting]] = deque(maxlen=entries)
     for raw, posting in _named(source, POSTINGS, partition, needle):
+        if until is not None and posting.occurred_at > until:
+            continue
         for entry in posting.entries:
             if entry.account == account:
-                purse = purses.setdefault(entry.currency, _Purse())
+                purse = purses.get(entry.currency)
+                if purse is None:
+                    purse = purses[entry.currency] = _Purse()
                 purse.add(entry, posting, raw)
-                latest.append(_line(entry, posting))
+                latest.append((entry, posting))
     # Opened before its first entry, so what is read now tells of every account that has entries.
-    opened = _opened(source, account, partition, needle)
+    opened, later = _opened(source, account, partition, needle, until)
+    if not purses and not opened and later is not None:
+        raise UnknownAccount(
+            f"account {account} was not open yet: it was opened at {iso(later)}; ask for a later moment"
+        )
     if not purses and not opened:
         raise UnknownAccount(
             f"account {account} was never opened and has no entry (partition {partition} of {POSTINGS.name}); check "
@@ -114,7 +124,7 @@ def account_books(source: Source, account: str, entries: int = 5) -> AccountBook
         )
     flags = next(iter(opened.values()), ())
     balances = [purses.get(currency, _Purse()).balance(currency, flags) for currency in sorted({*purses, *opened})]
-    return AccountBooks(account, partition, tuple(balances), tuple(latest))
+    return AccountBooks(account, partition, tuple(balances), tuple(_line(*one) for one in latest))
 
 
 def _named(source: Source, topic: Topic, partition: int, needle: bytes) -> Iterator[tuple[Raw, Any]]:
@@ -173,15 +183,27 @@ def _line(entry: Entry, posting: Posting) -> Line:
     )  # fmt: skip
 
 
-def _opened(source: Source, account: str, partition: int, needle: bytes) -> dict[str, tuple[str, ...]]:
-    """By currency, in the order in which they were opened: the flags that the account was opened with."""
-    accepted = {
-        answer.command_id
-        for _, answer in _named(source, ACCOUNT_EVENTS, partition, needle)
-        if answer.account == account and answer.accepted and answer.alias is None
-    }
+def _opened(
+    source: Source, account: str, partition: int, needle: bytes, until: int | None
+) -> tuple[dict[str, tuple[str, ...]], Micros | None]:
+    """By currency, in the order in which they were opened: the flags that the account was opened with.
+
+    And when it was opened for the first time, if that was after `until`.
+    """
+    accepted: set[str] = set()
+    later: dict[str, Micros] = {}
+    for _, answer in _named(source, ACCOUNT_EVENTS, partition, needle):
+        if answer.account == account and answer.accepted and answer.alias is None:
+            if until is None or answer.occurred_at <= until:
+                accepted.add(answer.command_id)
+            else:
+                later.setdefault(answer.command_id, answer.occurred_at)
     found: dict[str, tuple[str, ...]] = {}
+    first: Micros | None = None
     for _, command in _named(source, COMMANDS, partition, needle):
-        if command.account == account and command.command == "OPEN" and command.command_id in accepted:
-            found.setdefault(command.currency, tuple(command.flags))
-    return found
+        if command.account == account and command.command == "OPEN":
+            if command.command_id in accepted:
+                found.setdefault(command.currency, tuple(command.flags))
+            elif first is None:
+                first = later.get(command.command_id)
+    return found, first

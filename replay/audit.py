@@ -27,8 +27,10 @@ from typing import Any
 from replay.books import Account, Books
 from replay.fates import Fates
 from replay.journal import ANYBODY, Cut, Journal, Route, Tally, compare
+from replay.letters import receipts
 from replay.outcomes import APPLIED, Outcomes
 from replay.reader import Place, Raw, Reader
+from replay.redriven import Copies, is_copy
 from replay.source import LETTERS, Progress, Source
 from replay.standing import Group
 from replay.state import Further, State
@@ -47,6 +49,7 @@ from topologies.topics import (
     INTENTS,
     JOURNAL,
     POSTINGS,
+    REDRIVES,
     REVERSALS,
     Topic,
 )
@@ -117,6 +120,7 @@ class _Audit:
         self._records: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._ends: dict[Place, int] = {}
+        self._copies = Copies()
 
     def run(self) -> AuditReport:
         begun = monotonic()
@@ -174,6 +178,9 @@ class _Audit:
 
     def _decoded(self, topic: Topic) -> Iterator[tuple[int, int, Any]]:
         """(partition, offset, record) of a topic that we write; unreadable ones are offences."""
+        return ((raw.partition, raw.offset, record) for raw, record in self._records_of(topic))
+
+    def _records_of(self, topic: Topic) -> Iterator[tuple[Raw, Any]]:
         decode = codec.decoder(topic.subject)
         verdict = self._verdicts.readable
         for raw in self._raws(topic.name):
@@ -186,7 +193,7 @@ class _Audit:
                 )
                 continue
             verdict.examined += 1
-            yield raw.partition, raw.offset, record
+            yield raw, record
 
     def _steps(self, ends: dict[Place, int], starts: Mapping[Place, int] | None) -> None:
         decode = codec.decoder(JOURNAL.subject)
@@ -223,19 +230,27 @@ class _Audit:
         return flags
 
     def _reversals(self, outcomes: Outcomes, routes: "dict[Route, array[int]]") -> None:
-        for partition, offset, reversal in self._decoded(REVERSALS):
+        for raw, reversal in self._records_of(REVERSALS):
+            if is_copy(raw):
+                self._copies.copy(raw)
+                outcomes.reversal_again(raw.partition, raw.offset, reversal)
+                continue
             source = partition_of(reversal.creditor, self._partitions)
-            routes.setdefault((source, REVERSALS.name, partition), array("q")).append(offset)
-            outcomes.reversal(partition, offset, reversal)
+            routes.setdefault((source, REVERSALS.name, raw.partition), array("q")).append(raw.offset)
+            outcomes.reversal(raw.partition, raw.offset, reversal)
 
     def _credits(self, outcomes: Outcomes, routes: "dict[Route, array[int]]") -> None:
-        for partition, offset, credit in self._decoded(CREDITS):
-            home = credit.home_partition
+        for raw, credit in self._records_of(CREDITS):
+            partition, offset, home = raw.partition, raw.offset, credit.home_partition
             if home != partition_of(credit.debtor, self._partitions):
                 self._verdicts.transit.offends(
                     f"{CREDITS.name} partition {partition} offset {offset}, payment {credit.payment_id}: names home "
                     f"partition {home}, which is not where {credit.debtor} lives"
                 )
+                continue
+            if is_copy(raw):
+                self._copies.copy(raw)
+                outcomes.credit_again(partition, offset, credit)
                 continue
             routes.setdefault((home, CREDITS.name, partition), array("q")).append(offset)
             outcomes.credit(partition, offset, credit)
@@ -245,11 +260,13 @@ class _Audit:
         lost: set[tuple[str, int, int]] = set()
         for topic in self._letter_topics:
             for raw in self._raws(topic):
+                headers = _last_headers(raw)
+                origin = self._origin(headers)
+                if origin is not None:
+                    self._copies.letter(raw, origin)
                 if not tally.inside(raw.partition, topic, raw.partition):
                     continue
-                headers = _last_headers(raw)
                 self._codes[headers.get("headrace.error.code", "none")] += 1
-                origin = self._origin(headers)
                 if origin is None or origin not in self._journal.letters:
                     self._verdicts.counts.offends(
                         f"{topic} partition {raw.partition} offset {raw.offset}: its __dlq.errors headers name "
@@ -318,6 +335,8 @@ class _Audit:
         self._steps(self._source.ends([JOURNAL.name]), seen)
         topics = frozenset(topic.name for topic in READ[2:] if topic != INTENTS) | frozenset(self._letter_topics)
         compare(self._verdicts, topics, cut, self._journal, tally.found)
+        if REDRIVES.name in self._counts:
+            self._copies.judge(receipts(self._source), self._verdicts.counts)
 
     def _report(self, parts: tuple[Outcomes, Fates, Books], *, seconds: float) -> AuditReport:
         outcomes, fates, books = parts

@@ -96,6 +96,8 @@ class Outcomes:
         """A payment id may be used again when its row has expired (R21), so several credits may have one key."""
         self._told: dict[tuple[int, int], int] = {}
         """(home partition, offset of the repeating intent) -> offset in ledger.reversals."""
+        self._copied: list[tuple[tuple[str, int, int], tuple[str, int, int]]] = []
+        """Places of redriven records, each with that of the record that it is the copy of."""
 
     def reversal(self, partition: int, offset: int, reversal: Reversal) -> None:
         """The next reversal; all come before the first credit."""
@@ -106,6 +108,42 @@ class Outcomes:
             return
         key = (reversal.debtor, reversal.payment_id, reversal.sequence)
         self._returned.setdefault(key, []).append((reversal, partition, offset))
+
+    def reversal_again(self, partition: int, offset: int, reversal: Reversal) -> None:
+        """A reversal that was a dead letter and was redriven: it takes the place of the one that it is the copy of."""
+        here = (REVERSALS, partition, offset)
+        asks = (partition, reversal.repeat_intent_offset)
+        if reversal.action == "REPEAT":
+            if asks in self._told:
+                self._copied.append((here, (REVERSALS, partition, self._told[partition, asks[1] or 0])))
+                self._told[partition, asks[1] or 0] = offset
+            return
+        key = (reversal.debtor, reversal.payment_id, reversal.sequence)
+        backs = self._returned.get(key, [])
+        number = next((n for n, back in enumerate(backs) if back[:2] == (reversal, partition)), None)
+        if number is None:
+            self._offends(f"{_at(*here, key)} was redriven, and is no copy of a reversal before it")
+            return
+        self._copied.append((here, (REVERSALS, partition, backs[number][2])))
+        backs[number] = (reversal, partition, offset)
+
+    def credit_again(self, partition: int, offset: int, credit: Credit) -> None:
+        """A credit that was a dead letter and was redriven: it takes the place of the one that it is the copy of."""
+        here, home = (CREDITS, partition, offset), self.homes[credit.home_partition]
+        if credit.action == "REPEAT":
+            asks = credit.repeat_intent_offset
+            if asks is not None and asks in home.asked:
+                self._copied.append((here, (CREDITS, *home.asked[asks])))
+                home.asked[asks] = (partition, offset)
+            return
+        sent = home.sent.get(credit.intent_offset)
+        said = (credit.debtor, credit.payment_id, credit.amount_minor, credit.currency, credit.sequence, partition)
+        if sent is None or sent[:6] != said:
+            key = (credit.debtor, credit.payment_id, credit.sequence)
+            self._offends(f"{_at(*here, key)} was redriven, and is no copy of a credit before it")
+            return
+        self._copied.append((here, (CREDITS, partition, sent.offset)))
+        home.sent[credit.intent_offset] = sent._replace(offset=offset)
 
     def _back(self, key: Key) -> tuple[Reversal, int, int] | None:
         """The next reversal of a credit that was returned, taken out."""
@@ -140,6 +178,10 @@ class Outcomes:
         """Forgets the credits and reversals at these places (topic, partition, offset): later steps wrote them."""
         if not outside:
             return
+        outside = set(outside)
+        for copy, original in self._copied:
+            if original in outside:
+                outside.add(copy)
         for number, home in enumerate(self.homes):
             home.sent = {o: s for o, s in home.sent.items() if (CREDITS, s.partition, s.offset) not in outside}
             home.asked = {asks: place for asks, place in home.asked.items() if (CREDITS, *place) not in outside}

@@ -30,7 +30,7 @@ COMMANDS = {
     "lag": "lag",
 }
 """Command, which is also its function's name, and its module."""
-GROUPS = ("topics", "account", "replay")
+GROUPS = ("topics", "account", "replay", "dlq")
 """Commands with commands of their own, which are also their modules' names."""
 
 
@@ -87,13 +87,24 @@ _CODES = {
     "headrace.missing.MissingTopics": common.UNREACHABLE,
     "replay.accounts.BooksDisagree": common.FAILED,
     "replay.accounts.UnknownAccount": common.FAILED,
+    "replay.export.NoAnalytics": common.USAGE,
+    "replay.export.NoSuchTopic": common.USAGE,
+    "replay.letters.BadLetterId": common.USAGE,
+    "replay.letters.NoSuchLetter": common.FAILED,
+    "replay.letters.ReceiptUnreadable": common.FAILED,
+    "replay.manifest.DumpDamaged": common.FAILED,
+    "replay.manifest.OtherDump": common.USAGE,
     "replay.reader.TopicMissing": common.UNREACHABLE,
     "replay.reader.Unreachable": common.UNREACHABLE,
+    "replay.selection.BadSelection": common.USAGE,
     "replay.story.UnknownPayment": common.FAILED,
     "replay.story.Unreadable": common.FAILED,
+    "replay.window.BadWindow": common.USAGE,
     "topologies.engine.admin.ClusterUnreachable": common.UNREACHABLE,
     "topologies.engine.sender.Undelivered": common.UNREACHABLE,
     "topologies.engine.errors.WorkerStopped": common.FAILED,
+    "topologies.engine.redrive.Taken": common.FAILED,
+    "topologies.engine.redrive.Undone": common.UNREACHABLE,
 }
 
 

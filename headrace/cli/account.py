@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Run, group, print_json, reading, table, visible
+from headrace.cli.common import USAGE, Json, Run, fail, group, print_json, reading, table, visible
 
 if TYPE_CHECKING:
     from replay.accounts import AccountBooks, Balance, Line
@@ -17,31 +17,57 @@ app = group("Look at accounts.")
 def show(
     account: Annotated[str, typer.Argument(metavar="ID", help="The account's id.")],
     entries: Annotated[int, typer.Option(min=0, max=1000, help="How many of its latest entries to show.")] = 5,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="TIME", help="As it stood then: ISO 8601 with a zone, ms since 1970, or -2h.  [now]"
+        ),
+    ] = None,
     run: Run = None,
     as_json: Json = False,
 ) -> None:
     """Show an account's balances per currency and its latest entries, folded from ledger.postings.
 
     "held" is set aside, for a review say; "available" is what may go out, "no limit" where the account was
-    opened without NO_OVERDRAFT. Exit 1 when there is no such account.
+    opened without NO_OVERDRAFT. With --as-of all that happened up to that moment counts, and at it. Exit 1 when
+    there is, or was then, no such account.
 
-    Examples: `headrace account show alice`, `headrace account show alice --entries 20 --json`
+    Examples: `headrace account show alice`, `headrace account show alice --entries 20 --json`,
+    `headrace account show alice --as-of 2026-11-20T17:00:00+01:00`
     """
+    until = None if as_of is None else _moment(as_of)
     with reading(run) as reader:
         from replay.accounts import account_books
 
-        found = account_books(reader, account, entries)
+        found = account_books(reader, account, entries, until)
     if as_json:
-        print_json(as_dict(found))
+        print_json(as_dict(found, until))
     else:
-        tell(found)
+        tell(found, until)
 
 
-def as_dict(found: "AccountBooks") -> dict[str, Any]:
-    """The account as `--json` prints it: amounts in minor units, times in ISO 8601."""
+def _moment(text: str) -> int:
+    """A time that has come, µs. Ends the command where it has not."""
+    from time import time_ns
+
+    from headrace.moments import shown
+    from replay.window import parse_moment
+
+    now = time_ns() // 1_000
+    moment = parse_moment(text, now)
+    if moment > now:
+        fail(f"--as-of {shown(moment)} is in the future: it is {shown(now)}", USAGE)
+    return moment
+
+
+def as_dict(found: "AccountBooks", until: int | None = None) -> dict[str, Any]:
+    """The account as `--json` prints it: amounts in minor units, times in ISO 8601; `until` as in `account_books`."""
+    from headrace.moments import shown
+
     return {
         "account": found.account,
         "partition": found.partition,
+        "as_of": shown(until),
         "balances": [_balance(one) for one in found.balances],
         "entries": [_entry(one) for one in found.entries],
     }
@@ -65,12 +91,13 @@ def _entry(one: "Line") -> dict[str, Any]:
     return {**one._asdict(), "at": shown(one.at)}
 
 
-def tell(found: "AccountBooks") -> None:
-    """Prints the account for a person."""
+def tell(found: "AccountBooks", until: int | None = None) -> None:
+    """Prints the account for a person; `until` as in `account_books`."""
     from headrace.moments import shown
     from schemas.money import format_minor
 
-    typer.echo(f"account {visible(found.account)}, partition {found.partition}\n")
+    then = "" if until is None else f", as of {shown(until)}"
+    typer.echo(f"account {visible(found.account)}, partition {found.partition}{then}\n")
     rows: list[Sequence[object]] = [("currency", "posted", "held", "available", "entries", "last at")]
     for one in found.balances:
         posted, held = format_minor(one.posted, one.currency), format_minor(one.held, one.currency)

@@ -63,7 +63,7 @@ def test_every_example_of_the_readme_works_in_order(kafka, tmp_path):
     logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in tmp_path.glob("*.log"))
     assert code == 0, f"{printed[-5000:]}\n{logs}"
     parts = re.split(r"^### block \d+\n", printed, flags=re.MULTILINE)[1:]
-    demo, chaos, _up, accounts, paid, again, books, python, metrics, _stop = parts
+    demo, chaos, _up, accounts, paid, again, books, day, duckdb, stuck, python, metrics, _stop = parts
     assert "The books are right." in demo
     assert "The books are right" in chaos
     assert "ready: partitions" in (tmp_path / "worker-2.log").read_text()
@@ -71,12 +71,18 @@ def test_every_example_of_the_readme_works_in_order(kafka, tmp_path):
     assert "ready: partitions" in (tmp_path / "worker-1.log").read_text()
     assert [line.split()[1] for line in accounts.splitlines() if line.startswith("EUR")] == ["0.00"] * 3
     assert "payment rent-1 from alice to bob: COMPLETED" in paid
-    ids = re.findall(r"1  COMPLETED  -       12\.34 EUR  \S+  ([0-9a-f]{32})", again.partition("payment rent-1")[2])
+    ids = re.findall(r"COMPLETED +12\.34 EUR +event ([0-9a-f]{32})", again.partition("payment rent-1")[2])
     assert len(ids) == 2
     assert len(set(ids)) == 1
     assert re.search(r"^EUR +87\.66 +0\.00 +87\.66 +2 ", books, re.MULTILINE)
     assert "The books are right" in books
     assert "nothing waits" in books
+    assert re.search(r"^3 records in \d files, day/\S+/manifest\.json", day, re.MULTILINE)
+    assert '"account":"alice"' in day
+    assert re.search(r"^EUR +87\.66 +0\.00 +87\.66 +2 ", day, re.MULTILINE)
+    assert re.search(r"COMPLETED +\S+ +EUR +\S+ +2 +\S+ +11234 ", duckdb)
+    assert "0 dead letters, 0 parked" in stuck
+    assert "0 would go; add --yes to do it" in stuck
     assert "delivered=1, failed=0" in python
     assert 'headrace_payments_total{reason="",status="COMPLETED"}' in metrics
 

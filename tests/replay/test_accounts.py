@@ -128,3 +128,33 @@ def test_a_posting_that_cannot_be_read_is_named(world):
     world.append(POSTINGS, partition_of("alice", PARTITIONS), b"alice, and no posting")
     with pytest.raises(BooksDisagree, match="can't be decoded"):
         account_books(world, "alice")
+
+
+def test_at_a_moment_only_what_had_happened_counts(world):
+    """Up to the moment and at it; one µs earlier the entry is not there yet."""
+    at = account_books(world, "alice").entries[-1].at
+    then = account_books(world, "alice", until=at).balances[0]
+    before = account_books(world, "alice", until=at - 1)
+    assert (then.posted, before.balances[0].posted, before.balances[0].sequence) == (8_800, 10_000, 1)
+    assert [line.payment_id for line in before.entries] == ["fund"]
+
+
+def test_before_its_opening_an_account_was_not_there(world):
+    """It is told when it was opened; a name that never was stays unknown."""
+    opened = next(kept.value for log in world.log.values() for kept in log if getattr(kept.value, "accepted", False))
+    assert account_books(world, "carol", until=world.at).balances[0].posted == 0
+    with pytest.raises(UnknownAccount, match="was not open yet: it was opened at 2025-"):
+        account_books(world, "carol", until=opened.occurred_at - 1)
+    with pytest.raises(UnknownAccount, match="never opened"):
+        account_books(world, "nobody", until=world.at)
+
+
+def test_time_that_goes_back_is_not_passed_over(world):
+    """An entry of before the moment behind one of after it: the fold has a hole, and says so."""
+    world.at += 10_000_000
+    world.pay("late")
+    late = account_books(world, "alice").entries[-1].at
+    world.at -= 20_000_000
+    world.pay("early")
+    with pytest.raises(BooksDisagree):
+        account_books(world, "alice", until=late - 1)
