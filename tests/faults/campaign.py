@@ -123,7 +123,9 @@ class Campaign:
         system.steady()
         starts = system.view.patiently(system.view.ends)
         system.stopped.clear()
-        system.may_stop, system.a_stop_ends = re.compile(kind.may_stop), kind.a_stop_ends
+        if kind.lasts:
+            system.scars.append(kind.may_stop)
+        system.may_stop, system.a_stop_ends = re.compile("|".join([kind.may_stop, *system.scars])), kind.a_stop_ends
         shot = kind.inject(system, chance)
         recovery = system.recovered()
         ends = system.settle()

@@ -39,6 +39,8 @@ class Kind:
     """Why it can't be done on this machine, or None."""
     lives_alone: bool = False
     """Whether it gets topics of its own and leaves none behind."""
+    lasts: bool = False
+    """Whether workers may meet in later rounds what it did: a damaged file that nobody has read yet."""
     a_stop_ends: bool = False
     """Whether a worker that stops with an allowed reason is right never to go on with these topics."""
     of_a_round: int = 1

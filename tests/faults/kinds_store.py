@@ -130,8 +130,8 @@ def _file(worker: Worker, chance: random.Random) -> Path:
 
 
 KINDS = [
-    Kind("store: bit flips", bit_flips, 20, may_stop=DAMAGED),
-    Kind("store: file gone or cut", file_gone, 20, may_stop=DAMAGED),
+    Kind("store: bit flips", bit_flips, 20, may_stop=DAMAGED, lasts=True),
+    Kind("store: file gone or cut", file_gone, 20, may_stop=DAMAGED, lasts=True),
     Kind("store: old copy", old_copy, 20),
     Kind("store lost, changelog truncated", changelog_truncated, 20, lives_alone=True),
 ]

@@ -58,6 +58,8 @@ class System:
         self.truncated: list[int] = []
         """The partition, one at most, whose changelog has lost rows because a fault deleted its head."""
         self.may_stop: re.Pattern[str] | None = None
+        self.scars: list[str] = []
+        """Reasons with which workers may stop because of what earlier rounds did."""
         self.a_stop_ends = False
         self.cluster = Cluster(kafka, folder, PARTITIONS, len(kafka.nodes))
         self._env = QUICK | {"HEADRACE_GROUP_PROTOCOL": kind.protocol}
