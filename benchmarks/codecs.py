@@ -16,7 +16,7 @@ from schemas.codec import HEAD
 from schemas.events import Micros
 from topologies import topics
 from topologies.engine.memory.driver import Memory
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 AT = Micros(1_700_000_000_000_000)
 ACCOUNTS = 200
@@ -38,7 +38,7 @@ class Coded(NamedTuple):
 
 def values(payments: int) -> dict[str, list[bytes]]:
     """Values of every subject: those of real payments, else made by chance from the schema."""
-    memory, rng = Memory(PAYMENTS, now=AT), Random(1)
+    memory, rng = Memory(CORE, now=AT), Random(1)
     for command in load.opened(ACCOUNTS, AT, ()):
         memory.publish(topics.COMMANDS, command.account, command)
     for intent in load.transfers(load.uniform(ACCOUNTS, rng), payments, rng, "micro", AT):

@@ -27,7 +27,7 @@ from replay.reader import Place, Reader
 from replay.tail import Tail
 from topologies import topics
 from topologies.engine.admin import create_topics
-from topologies.payments import PAYMENTS
+from topologies.payments import PLANS
 
 STOP_S = 20.0
 
@@ -128,7 +128,7 @@ def measure(wanted: argparse.Namespace) -> Found:
         prepare(ours, shape)
         for number in range(1, wanted.repeats + 1):
             other = harness.fresh(bench, f"echo{number}")
-            create_topics(other.cluster, PAYMENTS, shape.partitions, 1)
+            create_topics(other.cluster, PLANS.values(), shape.partitions, 1)
             found, gate = echo_run(other, shape, wanted.payments, number)
             run, more = drained(ours, shape, wanted.payments, number)
             echoed.append(found)

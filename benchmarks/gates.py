@@ -8,7 +8,7 @@ from schemas import codec
 from schemas.events import PaymentEvent, Status
 from topologies import topics
 from topologies.engine.config import ClusterConfig
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 DECLINED_MOST = 0.02
 PUBLISHED = {topics.INTENTS.name, topics.COMMANDS.name, topics.ALIASES.name}
@@ -28,7 +28,7 @@ def judge(cluster: ClusterConfig, payments: int, before: dict[Place, int]) -> li
         events = _events(reader, after, before)
         postings, posting_ids = _postings(reader, after, before)
         credits_ = sum(1 for _ in reader.read(topics.CREDITS.name, after, before))
-    lag = measure(cluster, PAYMENTS)
+    lag = measure(cluster, CORE)
     statuses = [event.status for event in events]
     fates = {event.intent_id for event in events}
     completed, reversed_ = statuses.count(Status.COMPLETED), statuses.count(Status.REVERSED)
@@ -82,7 +82,7 @@ def volume(cluster: ClusterConfig) -> tuple[float, float]:
     """Records written per intent, and bytes of their keys and values, over all topics that workers write."""
     records = size = intents = 0
     with Reader(cluster) as reader:
-        names = [topic.name for topic in PAYMENTS.topics() if topic.name not in PUBLISHED]
+        names = [topic.name for topic in CORE.topics() if topic.name not in PUBLISHED]
         after = reader.ends(names)
         for name in names:
             for raw in reader.read(name, after):

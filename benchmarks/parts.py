@@ -33,7 +33,7 @@ from topologies.engine.seams import SYSTEM
 from topologies.engine.step import PartitionStep, Place, Raw, Work
 from topologies.engine.store import StoreTable, rocksdb_stores
 from topologies.engine.writing import Writing
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 PARTITIONS = 4
 STEP = 1_000
@@ -46,16 +46,16 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.parts: Counter[str] = Counter()
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
-        self._writing = Writing(EngineConfig(ClusterConfig("none")), PAYMENTS, "hash", "cluster")
+        self._writing = Writing(EngineConfig(ClusterConfig("none")), CORE, "hash", "cluster")
         self._metrics = Metrics()
         stores = rocksdb_stores(LIMITS)
         self._partitions = []
         for number in range(PARTITIONS):
             store = stores.open(folder / f"p{number}")
-            tables = {spec.name: StoreTable(store, spec, LIMITS.row_cache) for spec in PAYMENTS.tables()}
-            zero = {topic.name: 0 for topic in PAYMENTS.inputs}
+            tables = {spec.name: StoreTable(store, spec, LIMITS.row_cache) for spec in CORE.tables()}
+            zero = {topic.name: 0 for topic in CORE.inputs}
             state = Recovered(number, store, tables, zero, 0, 0, (0,) * PARTITIONS)
-            place = Place(PAYMENTS, number, PARTITIONS, Rules(), "hash")
+            place = Place(CORE, number, PARTITIONS, Rules(), "hash")
             self._partitions.append(Partition(place, state, LIMITS, SYSTEM))
 
     def feed(self, topic: str, records: Iterable[Any], field: str) -> None:

@@ -29,7 +29,7 @@ from topologies.engine.limits import LIMITS
 from topologies.engine.recovery import recover
 from topologies.engine.store import META, Store, Stores, open_options, rocksdb_stores
 from topologies.engine.watchdog import Watchdog
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 G6 = 200_000
 ROWS_A_PAYMENT = 6
@@ -82,7 +82,7 @@ def restored(bench: Bench, name: str, folder: Path, partitions: int) -> Restored
     """Recovers all partitions into `folder`, as a worker does after its assignment."""
     watchdog, stores = Watchdog(LIMITS.watchdog_s), CountedStores()
     place = RecoveryPlace(
-        PAYMENTS, bench.cluster, folder, LIMITS, identity_of(bench.cluster), stores, watchdog, lambda _remaining: None
+        CORE, bench.cluster, folder, LIMITS, identity_of(bench.cluster), stores, watchdog, lambda _remaining: None
     )
     begun, used = monotonic(), process_time()
     recovered = recover(place, range(partitions), lambda: False)

@@ -16,7 +16,7 @@ from schemas.events import Micros
 from topologies import topics
 from topologies.engine.admin import create_topics
 from topologies.engine.sender import Sender
-from topologies.payments import PAYMENTS
+from topologies.payments import PLANS
 
 WARM_UP = 0.2
 STALL_S = 120.0
@@ -167,7 +167,7 @@ def crew_of(bench: Bench, workers: int, arguments: Sequence[str] = ("--port", "0
 def prepare(bench: Bench, shape: Shape) -> float:
     """Topics, accounts and opening money, through the real pipeline; seconds that it took."""
     begun = monotonic()
-    create_topics(bench.cluster, PAYMENTS, shape.partitions, 1)
+    create_topics(bench.cluster, PLANS.values(), shape.partitions, 1)
     now = Micros(time_ns() // 1_000)
     flags = () if shape.overdraft else ("NO_OVERDRAFT",)
     with crew_of(bench, shape.workers) as crew:

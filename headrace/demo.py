@@ -20,7 +20,7 @@ from topologies import topics
 from topologies.engine.admin import create_topics
 from topologies.engine.config import ClusterConfig
 from topologies.engine.sender import Sender
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE, PLANS
 
 ALONE_S = 120.0
 """How long the demo waits without progress once none of its workers is left."""
@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
 
 def prepare(cluster: ClusterConfig, wanted: Wanted) -> None:
     """Creates the run's topics. Raises RunUsed where there are records on them."""
-    report = create_topics(cluster, PAYMENTS, wanted.partitions, wanted.replication)
+    report = create_topics(cluster, PLANS.values(), wanted.partitions, wanted.replication)
     if report.refused:
         raise DemoFailed(report.refused[0])
     if not report.existing:
@@ -150,7 +150,7 @@ def encoded(records: Iterable[Published]) -> list[tuple[bytes, bytes]]:
 
 
 def _letter_topics() -> list[str]:
-    return [topic.name for topic in PAYMENTS.topics() if topic.name.startswith(LETTERS)]
+    return [topic.name for topic in CORE.topics() if topic.name.startswith(LETTERS)]
 
 
 class Watch:
@@ -198,7 +198,7 @@ class Watch:
 
 def _await_members(cluster: ClusterConfig, wanted: Wanted, crew: Crew) -> None:
     """Waits until all workers are in their group. Raises DemoFailed where all that were started have died."""
-    while members(cluster, PAYMENTS.role) < max(wanted.workers, 1):
+    while members(cluster, CORE.role) < max(wanted.workers, 1):
         alive = crew.alive()
         if alive < wanted.workers:
             if alive == 0:

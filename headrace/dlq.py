@@ -18,12 +18,12 @@ from schemas.events import Micros, Redrive
 from schemas.keys import murmur2
 from topologies.engine.config import ClusterConfig
 from topologies.engine.redrive import AT_ONCE, BYTES, Move, Redriver, Refused, Undone
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import CREDITS, REDRIVES, REVERSALS
 
 MOST_REPLAYS = 5
 """A letter that came back so often will come back again."""
-INPUTS = frozenset(topic.name for topic in PAYMENTS.inputs)
+INPUTS = frozenset(topic.name for topic in CORE.inputs)
 INNER = frozenset({CREDITS.name, REVERSALS.name})
 """Topics that only workers write: what stands there is money in transit."""
 _FIRST = frozenset(name for family in FAMILIES for name in family)

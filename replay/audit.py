@@ -85,9 +85,9 @@ def audit(
             looked = open_stores(opened, cluster, home)
         if replay:
             from replay.same_bytes import replay_of
-            from topologies.payments import PAYMENTS
+            from topologies.payments import CORE
 
-            again = replay_of(PAYMENTS, lambda: opened.enter_context(_reader(cluster)))
+            again = replay_of(CORE, lambda: opened.enter_context(_reader(cluster)))
         further = Further(again, looked, opened.enter_context(Group(cluster)))
         return judge(opened.enter_context(_reader(cluster)), quiet=quiet, further=further, progress=progress)
 

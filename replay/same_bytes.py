@@ -131,6 +131,8 @@ class Again:
             self._told[told.code_hash] = told
 
     def _read_claims(self) -> None:
+        if self._plan.shared is None:
+            return
         topic = self._plan.shared.topic.name
         for raw in self._journal.read(topic, self._journal.ends([topic])):
             self._claims.add(raw.partition, step_raw(raw))

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from replay.journal import CORE, Journal
+from replay.journal import Journal
 from replay.logged import CHANGELOG, History, read_changelog
 from replay.reader import Place
 from replay.rows import ACCOUNTS, Rows
@@ -20,7 +20,7 @@ from topologies.engine.admin import identity_of
 from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import StoreFailed
 from topologies.engine.inspect import Snapshot, store_folders
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 
 class Store(Protocol):
@@ -37,7 +37,7 @@ class Store(Protocol):
 
 def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Stores":
     """The stores under a folder of workers' state; `opened` closes them. Raises NoStores."""
-    folders = store_folders(home, cluster.prefix, CORE)
+    folders = store_folders(home, cluster.prefix, CORE.role)
     if not folders:
         raise NoStores(
             f"no store of a worker with the topic prefix {cluster.prefix!r} is under {home / 'state'}; set "
@@ -55,7 +55,7 @@ def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Store
             found.append(snapshot)
         else:
             left_out.append(f"the store {folder} {why}: a worker will not use it")
-    return Stores(found, [spec.name for spec in PAYMENTS.tables()], broken, left_out)
+    return Stores(found, [spec.name for spec in CORE.tables()], broken, left_out)
 
 
 class Stores:

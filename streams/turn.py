@@ -119,3 +119,5 @@ class Turn(Generic[Tables]):
     """The agent's tables, by name."""
     aliases: Mapping[str, AliasOwner]
     rules: Rules
+    read_to_end: bool = False
+    """Whether the step reads every input to its end (R29)."""

@@ -4,7 +4,7 @@ from streams import admission, ledger, screening
 from topologies import topics
 from topologies.plan import Agent, Plan, SharedTable
 
-PAYMENTS = Plan(
+CORE = Plan(
     role="core",
     agents=(
         Agent(
@@ -39,3 +39,6 @@ PAYMENTS = Plan(
     inputs=(topics.ALIASES, topics.COMMANDS, topics.REVERSALS, topics.CREDITS, topics.INTENTS),
     shared=SharedTable("aliases", topics.ALIASES, admission.fold_alias),
 )
+
+PLANS = {plan.role: plan for plan in (CORE,)}
+"""Every role that is built, by name."""

@@ -1,6 +1,6 @@
 """Draws a plan as a Mermaid graph: `python -m topologies.picture` prints what docs/architecture.md shows."""
 
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.plan import Plan
 from topologies.topics import Topic, dead_letters
 
@@ -28,4 +28,4 @@ def _id(topic: str) -> str:
 
 
 if __name__ == "__main__":
-    print(picture(PAYMENTS))  # noqa: T201  # a program's output
+    print(picture(CORE))  # noqa: T201  # a program's output

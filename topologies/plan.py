@@ -19,7 +19,8 @@ class Agent:
     An inlet is a topic, or the name of the agent that hands its batch on; `outputs` are the topics it
     writes. `bind` makes the tables
     object of the decisions from one table per spec. `expire(turn, most)` carries out deadlines that
-    have passed; `next_deadline(tables)` is the earliest one in µs, or None.
+    have passed; `next_deadline(tables)` is the earliest one in µs, or None. `deadlines_at_end`: a deadline alone
+    makes no step before the inputs have been read to their ends.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Agent:
     bind: Callable[..., Any] = tuple
     expire: Callable[[Turn[Any], int], Decided] | None = None
     next_deadline: Callable[[Any], int | None] | None = None
+    deadlines_at_end: bool = False
 
     @property
     def reads_topics(self) -> bool:
@@ -47,12 +49,20 @@ class SharedTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """Agents of one role, and the order in which a step feeds them the topics of a partition (R12)."""
+    """Agents of one role, and the order in which a step feeds them the topics of a partition (R12).
+
+    The last input is what the role is for: it is held back while too much waits, and keeps a share of each step.
+    """
 
     role: str
     agents: tuple[Agent, ...]
     inputs: tuple[Topic, ...]
-    shared: SharedTable
+    shared: SharedTable | None = None
+
+    @property
+    def last_input(self) -> Topic:
+        """What comes in last."""
+        return self.inputs[-1]
 
     def reader_of(self, topic: Topic) -> Agent:
         """The agent that reads `topic`."""

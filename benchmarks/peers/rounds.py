@@ -26,7 +26,7 @@ from topologies import topics
 from topologies.engine.admin import CALL_S, admin_client, create_topics
 from topologies.engine.config import ClusterConfig
 from topologies.engine.sender import Sender
-from topologies.payments import PAYMENTS
+from topologies.payments import PLANS
 from topologies.topics import Topic
 
 HEADRACE = "headrace"
@@ -242,7 +242,7 @@ class Headrace:
     def prepare(self) -> None:
         """Topics, accounts and opening money. Raises TimeoutError where its workers do not do it."""
         cluster, accounts = self._bench.cluster, self._wanted.accounts
-        create_topics(cluster, PAYMENTS, self._wanted.partitions, 1)
+        create_topics(cluster, PLANS.values(), self._wanted.partitions, 1)
         now = Micros(time_ns() // 1_000)
         with self._crew() as crew:
             crew.start(self._wanted.workers, self._bench.environment)

@@ -17,9 +17,9 @@ def lag(run: Run = None, as_json: Json = False) -> None:
     """
     cluster = settings(run).cluster()
     from headrace.lag import measure
-    from topologies.payments import PAYMENTS
+    from topologies.payments import CORE
 
-    found = measure(cluster, PAYMENTS)
+    found = measure(cluster, CORE)
     total: dict[str, Any] = {
         "group": found.group,
         "records": found.records,

@@ -46,19 +46,19 @@ def run(
     from headrace.logs import configure
     from headrace.metrics import Metrics
     from topologies.engine.worker import run_worker
-    from topologies.payments import PAYMENTS
+    from topologies.payments import CORE
 
     configure(told.log_level)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Faust has its own handler
-    metrics = Metrics(version=config.version, group=f"{config.cluster.prefix}headrace.{PAYMENTS.role}")
-    raise typer.Exit(run_worker(PAYMENTS, config, metrics, metrics.render))
+    metrics = Metrics(version=config.version, group=f"{config.cluster.prefix}headrace.{CORE.role}")
+    raise typer.Exit(run_worker(CORE, config, metrics, metrics.render))
 
 
 def _check_topics(cluster: "ClusterConfig") -> None:
     from headrace.missing import missing_sentence
     from topologies.engine.admin import missing_topics
-    from topologies.payments import PAYMENTS
+    from topologies.payments import PLANS
 
-    missing = missing_topics(cluster, PAYMENTS)
+    missing = missing_topics(cluster, PLANS.values())
     if missing:
         fail(missing_sentence(cluster, missing), UNREACHABLE)

@@ -31,9 +31,9 @@ def create(
     told = settings(run, partitions=partitions, replication=replication)
     cluster = told.cluster()
     from topologies.engine.admin import create_topics
-    from topologies.payments import PAYMENTS
+    from topologies.payments import PLANS
 
-    report = create_topics(cluster, PAYMENTS, told.partitions, told.replication)
+    report = create_topics(cluster, PLANS.values(), told.partitions, told.replication)
     if as_json:
         print_json(
             {
@@ -69,7 +69,7 @@ def list_topics(run: Run = None, as_json: Json = False) -> None:
     """
     cluster = settings(run).cluster()
     from topologies.engine.admin import needed_topics, partition_counts
-    from topologies.payments import PAYMENTS
+    from topologies.payments import PLANS
 
     there = partition_counts(cluster)
     rows: list[dict[str, Any]] = [
@@ -79,7 +79,7 @@ def list_topics(run: Run = None, as_json: Json = False) -> None:
             "key": topic.key,
             "partitions": there.get(topic.name),
         }
-        for topic in needed_topics(PAYMENTS)
+        for topic in needed_topics(PLANS.values())
     ]
     missing = [row["topic"] for row in rows if row["partitions"] is None]
     if as_json:

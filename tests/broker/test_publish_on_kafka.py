@@ -21,7 +21,7 @@ from schemas.codec import decoder
 from schemas.keys import partition_of
 from topologies.engine.admin import create_topics
 from topologies.engine.config import ClusterConfig
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE, PLANS
 
 pytestmark = pytest.mark.broker
 ROOT = Path(headrace.__file__).parents[1]
@@ -37,7 +37,7 @@ def empty(kafka):
 @pytest.fixture
 def cluster(empty):
     """The same, with its topics."""
-    create_topics(empty, PAYMENTS, PARTITIONS, 1)
+    create_topics(empty, PLANS.values(), PARTITIONS, 1)
     return empty
 
 
@@ -186,26 +186,26 @@ def test_accounts_come_from_csv(cluster, tmp_path):
 
 def test_lag_is_truly_zero_behind_markers_and_tells_what_waits(cluster):
     """A transaction's marker is no lag; a record that waits has its age; an open transaction is told apart."""
-    assert (measure(cluster, PAYMENTS).records, measure(cluster, PAYMENTS).seconds) == (0, 0.0)
+    assert (measure(cluster, CORE).records, measure(cluster, CORE).seconds) == (0, 0.0)
     leg = "ledger.credits"
     commit(cluster, {}, [(leg, b"x")])
     commit(cluster, {(leg, 0): 1})
-    lag = measure(cluster, PAYMENTS)
+    lag = measure(cluster, CORE)
     place = next(one for one in lag.partitions if one.topic.endswith(leg) and one.partition == 0)
     assert (place.committed, place.end, place.records) == (1, 2, 0)
     with Publisher(cluster) as publisher:
         publisher.publish(an_intent("p-1"))
         publisher.publish(an_intent("p-2"))
     here = partition_of("alice", PARTITIONS)
-    lag = measure(cluster, PAYMENTS)
+    lag = measure(cluster, CORE)
     assert lag.records == 2
     assert 0 < lag.seconds < 60
     commit(cluster, {(INTENTS, here): 1})
-    assert measure(cluster, PAYMENTS).records == 1
+    assert measure(cluster, CORE).records == 1
     commit(cluster, {(INTENTS, here): 2})
-    assert measure(cluster, PAYMENTS).records == 0
+    assert measure(cluster, CORE).records == 0
     hanging = commit(cluster, {}, [(leg, b"y")], end=False)
-    lag = measure(cluster, PAYMENTS)
+    lag = measure(cluster, CORE)
     assert (lag.records, lag.uncommitted_tail) == (0, 1)
     hanging.abort_transaction()
 

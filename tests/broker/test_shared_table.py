@@ -9,7 +9,7 @@ from schemas.events import AliasAction, AliasClaim, Status
 from topologies import topics
 from topologies.engine.shared import SharedReader
 from topologies.engine.watchdog import Watchdog
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 pytestmark = pytest.mark.broker
 
@@ -31,7 +31,7 @@ def test_the_table_counts_as_read_at_its_end_and_not_before(cluster):
         claim(cluster, f"HANDLE:shop-{number}", f"merchant-{number}")
     cluster.sender.flush()
     watchdog = Watchdog(60)
-    reader = SharedReader(cluster.config, PAYMENTS.shared, cluster.partitions, watchdog)
+    reader = SharedReader(cluster.config, CORE.shared, cluster.partitions, watchdog)
     assert not reader.is_read([])
     deadline = time.monotonic() + 60
     while not reader.is_read([]):

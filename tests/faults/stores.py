@@ -8,11 +8,11 @@ from readers import Place
 from topologies.engine.changelog import head_of, rows_of
 from topologies.engine.errors import StoreFailed
 from topologies.engine.inspect import Snapshot
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import changelog
 
-CHANGELOG = changelog(PAYMENTS.role).name
-TABLES = [spec.name for spec in PAYMENTS.tables()]
+CHANGELOG = changelog(CORE.role).name
+TABLES = [spec.name for spec in CORE.tables()]
 
 
 class Rows:

@@ -7,7 +7,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from readers import Place
 
 from topologies.engine.admin import needed_topics
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE, PLANS
 
 CALL_S = 10.0
 APPEARS_S = 60.0
@@ -21,7 +21,7 @@ class View:
         self._prefix = config.prefix
         self._config = config
         self._admin = AdminClient(config.client(log_level=0))
-        group = f"{config.prefix}headrace.{PAYMENTS.role}"
+        group = f"{config.prefix}headrace.{CORE.role}"
         options = {
             "group.id": group,
             "enable.auto.commit": False,
@@ -29,12 +29,12 @@ class View:
             "log_level": 2,
         }
         self._group = Consumer(config.client(**options))
-        self.inputs = [topic.name for topic in PAYMENTS.inputs]
+        self.inputs = [topic.name for topic in CORE.inputs]
         self.places: list[Place] = self._all_places()
 
     def _all_places(self) -> list[Place]:
         """All partitions of the prefix, once the broker has heard of every topic that the controller made."""
-        needed = {self._prefix + topic.name for topic in needed_topics(PAYMENTS)}
+        needed = {self._prefix + topic.name for topic in needed_topics(PLANS.values())}
         deadline = time.monotonic() + APPEARS_S
         while not needed <= set(found := self._admin.list_topics(timeout=CALL_S).topics):
             assert time.monotonic() < deadline, f"these topics do not appear: {sorted(needed - set(found))}"

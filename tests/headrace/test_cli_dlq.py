@@ -16,7 +16,7 @@ from headrace.cli.common import Global
 from schemas.events import Micros, Minor, Redrive
 from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import ACCOUNT_EVENTS, EVENTS, REDRIVES, REVERSALS
 
 HOME = partition_of("alice", PARTITIONS)
@@ -38,7 +38,7 @@ class Told:
 @pytest.fixture
 def lists(monkeypatch):
     """Three letters: one that may go, one that was redriven, one of Spring's with bytes that are no record."""
-    names = [topic.name for topic in (*PAYMENTS.inputs, REDRIVES, EVENTS, REVERSALS, ACCOUNT_EVENTS)]
+    names = [topic.name for topic in (*CORE.inputs, REDRIVES, EVENTS, REVERSALS, ACCOUNT_EVENTS)]
     lists = Lists(topics=(*names, LETTERS))
     for number, payment in enumerate(("p", "q")):
         headers = letter_headers(INTENTS, HOME, number, "odd")

@@ -12,7 +12,7 @@ from schemas.cards import holds_pan
 from schemas.events import Intent, Kind
 from topologies import topics
 from topologies.engine.memory import Memory
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import dead_letters
 
 NOW = 1_800_000_000_000_000
@@ -30,7 +30,7 @@ def intents(records):
 def decided(payments):
     """A day through the real rules, in memory."""
     day = a_day(payments, 1, NOW)
-    memory = Memory(PAYMENTS, rules=load().rules(), now=NOW)
+    memory = Memory(CORE, rules=load().rules(), now=NOW)
     for command in day.commands:
         memory.publish(topics.COMMANDS, command.account, command)
     for claim in day.claims:
@@ -134,7 +134,7 @@ def test_nearly_all_payments_of_a_day_complete(a_decided_day):
     events = memory.records(topics.EVENTS)
     completed = sum(event.status == "COMPLETED" for event in events)
     assert completed >= 0.93 * 4_000
-    letters = sum(len(memory.stored(dead_letters(agent.name))) for agent in PAYMENTS.agents)
+    letters = sum(len(memory.stored(dead_letters(agent.name))) for agent in CORE.agents)
     assert len(events) + letters == 4_000
 
 

@@ -5,7 +5,7 @@ import pytest
 from headrace.lag import Lag, PartitionLag, measure
 from topologies.engine.admin import ClusterUnreachable
 from topologies.engine.config import ClusterConfig
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 
 def a_partition(number, **fields):
@@ -30,4 +30,4 @@ def test_a_kafka_that_does_not_answer_is_named(monkeypatch):
     """The address and the way out."""
     monkeypatch.setattr("topologies.engine.admin.CALL_S", 0.5)
     with pytest.raises(ClusterUnreachable, match="headrace up"):
-        measure(ClusterConfig("127.0.0.1:1"), PAYMENTS)
+        measure(ClusterConfig("127.0.0.1:1"), CORE)

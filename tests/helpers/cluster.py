@@ -16,7 +16,7 @@ from topologies import topics
 from topologies.engine.admin import create_topics
 from topologies.engine.config import ClusterConfig
 from topologies.engine.sender import Sender
-from topologies.payments import PAYMENTS
+from topologies.payments import PLANS
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +36,7 @@ class Cluster:
         self.partitions = partitions
         self.workers = []
         self.count = 0
-        create_topics(self.config, PAYMENTS, partitions, replication)
+        create_topics(self.config, PLANS.values(), partitions, replication)
         self.sender = Sender(self.config)
 
     def worker(self, instance="a", **env):

@@ -24,7 +24,7 @@ from schemas.keys import partition_of
 from streams.rules import DAY, HOUR, Rules
 from topologies import topics
 from topologies.engine.memory import Memory
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import dead_letters
 
 CODE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -91,7 +91,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def opened(rules: Rules) -> Memory:
     """The plan in memory, with the people's accounts open and funded; `rules` hold from then on."""
-    memory = Memory(PAYMENTS, PARTITIONS, now=int(AT))
+    memory = Memory(CORE, PARTITIONS, now=int(AT))
     memory.publish(topics.COMMANDS, "bank", a_command("bank", flags=("DEBIT_NORMAL",)))
     for name in (*PEOPLE, SHOPPER, SHOP):
         memory.publish(topics.COMMANDS, name, a_command(name))
@@ -184,7 +184,7 @@ class Log:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        letters = [dead_letters(agent.name) for agent in PAYMENTS.agents if agent.reads_topics]
+        letters = [dead_letters(agent.name) for agent in CORE.agents if agent.reads_topics]
         names = [topic.name for topic in (*topics.CONTRACT, *letters)]  # it keeps no changelog
         self._places = [(name, partition) for name in names for partition in range(memory.partitions)]
 

@@ -21,17 +21,17 @@ from topologies.engine.memory import Memory, Stored
 from topologies.engine.step import Parcel, PartitionStep
 from topologies.engine.step import Place as StepPlace
 from topologies.engine.store import encode_row, encode_rows, row_key
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 NAMES = tuple(f"customer-{n}" for n in range(12))
 ALIAS = "EMAIL:one@example.org"
-CHANGELOG = topics.changelog(PAYMENTS.role).name
+CHANGELOG = topics.changelog(CORE.role).name
 
 
 class Journalled(Memory):
     """`random` decides when rows take the way through JSON, as they do when a worker reads its store."""
 
-    def __init__(self, plan: Any = PAYMENTS, rules: Rules | None = None, seed: int = 1) -> None:
+    def __init__(self, plan: Any = CORE, rules: Rules | None = None, seed: int = 1) -> None:
         super().__init__(plan, rules=rules, now=int(AT))
         self.random = Random(seed)
         self.sweeping = True
@@ -93,7 +93,7 @@ class Logs:
     """What stands on the log of a `Memory`, as a source for the audit; a test may spoil it."""
 
     def __init__(self, memory: Memory) -> None:
-        needed = {(t.name, p) for t in PAYMENTS.topics() for p in range(memory.partitions)}
+        needed = {(t.name, p) for t in CORE.topics() for p in range(memory.partitions)}
         self.partitions = memory.partitions
         self.log: dict[Place, list[Stored | None]] = {place: [] for place in sorted(needed)}
         self.log.update({place: list(log) for place, log in memory._log.items()})
@@ -185,8 +185,8 @@ def doubt(batch: Sequence[Any], turn: Turn[Any]) -> Decided:
 
 
 DOUBTFUL = replace(
-    PAYMENTS,
-    agents=tuple(replace(a, inlets={"admission": doubt}) if a.name == "screening" else a for a in PAYMENTS.agents),
+    CORE,
+    agents=tuple(replace(a, inlets={"admission": doubt}) if a.name == "screening" else a for a in CORE.agents),
 )
 
 

@@ -15,7 +15,7 @@ from streams import screening
 from streams.turn import Decided, Turn
 from topologies import topics
 from topologies.engine.memory import Memory
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 NAMES = tuple(f"customer-{n}" for n in range(12))
 ALIAS = "EMAIL:one@example.org"
@@ -33,8 +33,8 @@ def doubt(batch: Sequence[Any], turn: Turn[Any]) -> Decided:
 
 
 DOUBTFUL = replace(
-    PAYMENTS,
-    agents=tuple(replace(a, inlets={"admission": doubt}) if a.name == "screening" else a for a in PAYMENTS.agents),
+    CORE,
+    agents=tuple(replace(a, inlets={"admission": doubt}) if a.name == "screening" else a for a in CORE.agents),
 )
 
 

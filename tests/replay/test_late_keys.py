@@ -9,11 +9,11 @@ from schemas.keys import partition_of
 from streams.rules import HOUR
 from topologies import topics
 from topologies.engine.memory import Memory
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 
 def opened():
-    memory = Memory(PAYMENTS, now=int(AT))
+    memory = Memory(CORE, now=int(AT))
     memory.publish(topics.COMMANDS, "bank", a_command("bank", flags=("DEBIT_NORMAL",)))
     memory.publish(topics.COMMANDS, "shop", a_command("shop"))
     return memory.run()

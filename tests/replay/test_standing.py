@@ -11,7 +11,7 @@ from replay.reader import Place
 from replay.standing import Committed
 from replay.state import Further
 from topologies import topics
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 OFFSETS, STILL = "9 offsets equal journal", "9 no lag, no open transaction"
 INTENTS = topics.INTENTS.name
@@ -23,7 +23,7 @@ class Told:
     def __init__(self, memory: Journalled) -> None:
         self.offsets = {
             (topic.name, p): Committed(memory._done.get((topic.name, p), 0), str(memory._steps[p]))
-            for topic in PAYMENTS.inputs
+            for topic in CORE.inputs
             for p in range(memory.partitions)
         }
         self.open: list[dict[Place, int]] = [{}]
@@ -52,7 +52,7 @@ def test_a_system_at_rest_agrees_with_itself(life: Journalled):
     told = Told(life)
     assert failed(Logs(life), told) == {}
     report = judge(Logs(life), quiet=True, further=Further(standing=told))
-    assert {check.name: check.examined for check in report.checks}[OFFSETS] == 4 * len(PAYMENTS.inputs)
+    assert {check.name: check.examined for check in report.checks}[OFFSETS] == 4 * len(CORE.inputs)
 
 
 def test_markers_behind_the_last_record_are_neither_lag_nor_a_hole(life: Journalled):

@@ -10,7 +10,7 @@ from schemas import codec
 from topologies.engine.changelog import head_of, rows_of
 from topologies.engine.memory.broker import Broker
 from topologies.engine.store import row_key
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import EVENTS, changelog
 
 
@@ -74,7 +74,7 @@ def _stores(simulation: Any) -> list[str]:
 
 def _rebuilt(broker: Broker, partition: int) -> dict[bytes, bytes]:
     """What a reader of the changelog comes to that begins at the last record's base."""
-    records = list(broker.logs[changelog(PAYMENTS.role).name, partition].committed())
+    records = list(broker.logs[changelog(CORE.role).name, partition].committed())
     base = head_of(records[-1][1].value).base if records else 0
     rows: dict[bytes, bytes] = {}
     for offset, record in records:

@@ -28,13 +28,13 @@ from topologies.engine.memory.timeline import Timeline
 from topologies.engine.seams import Seams
 from topologies.engine.slot import Slot
 from topologies.engine.turns import Driver, Turns
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE, PLANS
 
 HOME = Path("/simulated")
 HEAL_S = 40.0
 """After the faults, all must be quiet within so much virtual time."""
 MOST_EVENTS = 60_000
-OUR_TOPICS = tuple(topic.name for topic in needed_topics(PAYMENTS))
+OUR_TOPICS = tuple(topic.name for topic in needed_topics(PLANS.values()))
 FORBIDDEN = (TornPartition, StoreAhead)
 """Stops of a worker that say that Kafka's or its own books are torn."""
 
@@ -239,7 +239,7 @@ class Simulation:
         )  # fmt: skip
         slot = Slot(machine.instance, HOME / "state", 0)
         quiet = Quiet()
-        worker = machine.turns = Turns(PAYMENTS, config, slot, Driver(process, quiet, quiet))
+        worker = machine.turns = Turns(CORE, config, slot, Driver(process, quiet, quiet))
         try:
             worker.connect()
             while not process.stopping:

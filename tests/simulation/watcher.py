@@ -13,11 +13,11 @@ from schemas.keys import partition_of
 from topologies.engine.memory.broker import Broker
 from topologies.engine.memory.coordinator import Transactional
 from topologies.engine.memory.log import Place, Record
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 from topologies.topics import ALIASES, BY_NAME, COMMANDS, CREDITS, INTENTS, JOURNAL, POSTINGS, REVERSALS
 
 GROUP = "headrace.core"
-INPUTS = tuple(topic.name for topic in PAYMENTS.inputs)
+INPUTS = tuple(topic.name for topic in CORE.inputs)
 
 
 class Violation(Exception):

@@ -1,5 +1,6 @@
 """Topics on a cluster: which are missing, which drifted, and creating them."""
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +33,9 @@ class TopicsReport:
     """Sentences on topics whose partition count can't be right."""
 
 
-def needed_topics(plan: Plan) -> tuple[Topic, ...]:
-    """Every topic of the contract and of the plan."""
-    found = {topic.name: topic for topic in (*topics.CONTRACT, *plan.topics())}
+def needed_topics(plans: Iterable[Plan]) -> tuple[Topic, ...]:
+    """Every topic of the contract and of the plans."""
+    found = {topic.name: topic for topic in (*topics.CONTRACT, *(topic for plan in plans for topic in plan.topics()))}
     return tuple(found.values())
 
 
@@ -69,14 +70,14 @@ def identity_of(cluster: ClusterConfig) -> str:
     return f"{client.list_topics(timeout=CALL_S).cluster_id}/{found.topic_id}"
 
 
-def missing_topics(cluster: ClusterConfig, plan: Plan) -> list[str]:
-    """Names (with prefix) of topics that the plan needs and the cluster does not have."""
+def missing_topics(cluster: ClusterConfig, plans: Iterable[Plan]) -> list[str]:
+    """Names (with prefix) of topics that the plans need and the cluster does not have."""
     there = partition_counts(cluster)
-    return [cluster.prefix + topic.name for topic in needed_topics(plan) if topic.name not in there]
+    return [cluster.prefix + topic.name for topic in needed_topics(plans) if topic.name not in there]
 
 
 def create_topics(
-    cluster: ClusterConfig, plan: Plan, partitions: int = 4, replication: int | None = None
+    cluster: ClusterConfig, plans: Iterable[Plan], partitions: int = 4, replication: int | None = None
 ) -> TopicsReport:
     """Creates what is missing; never deletes, never changes what is there.
 
@@ -85,7 +86,7 @@ def create_topics(
     """
     client = admin_client(cluster)
     there = partition_counts(cluster)
-    wanted = needed_topics(plan)
+    wanted = needed_topics(plans)
     refused = tuple(
         f"{cluster.prefix}{topic.name} has {there[topic.name]} partitions, not {partitions}: partition counts are "
         f"fixed at birth; use --partitions {there[topic.name]}, or another topic prefix"

@@ -10,7 +10,7 @@ from itertools import islice
 
 from topologies.engine.step import Raw, Taken
 from topologies.plan import Plan
-from topologies.topics import INTENTS, Topic
+from topologies.topics import Topic
 
 
 class Inbox:
@@ -44,15 +44,15 @@ class Inbox:
     def take(self, most: int, ends: Mapping[str, int]) -> list[Taken]:
         """At most `most` records, in the order of R12: money comes in before it goes out.
 
-        Intents keep at least a quarter of `most`, so that neither they nor credits starve.
-        `ends` gives the known end of each topic's partition.
+        The last input keeps at least a quarter of `most`, so that neither intents nor credits starve.
+        `ends` gives the end of each topic's partition, where it is known.
         """
         quarter = max(1, most // 4)
         left = most
         found = []
         for topic in self._plan.inputs:
             reserved = quarter if most > 1 else 0
-            room = max(left, reserved) if topic is INTENTS else left - reserved
+            room = max(left, reserved) if topic is self._plan.last_input else left - reserved
             room = max(0, room)
             found.append(self._taken(topic, room, ends))
             left -= len(found[-1].raws)
@@ -69,7 +69,8 @@ class Inbox:
         following = raws[-1].offset + 1 if raws else first
         if len(raws) == len(queue):
             following = max(following, self._positions[topic.name])
-        return Taken(topic, raws, first, following, following >= ends.get(topic.name, 0))
+        end = ends.get(topic.name)
+        return Taken(topic, raws, first, following, end is not None and following >= end)
 
     def settle(self, taken: Sequence[Taken]) -> None:
         """These records are decided for good."""

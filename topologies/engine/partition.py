@@ -64,13 +64,13 @@ class Partition:
         if poison.traced is not None:
             return self._letter_step(aliases, at, ends)
         taken = self.inbox.take(room if poison.room is None else min(room, poison.room), ends)
-        if not any(t.raws for t in taken) and not self._deadline_due(at):
+        if not any(t.raws for t in taken) and not self._deadline_due(at, at_end=all(t.to_end for t in taken)):
             return None
         return PartitionStep(self.place, self.tables, aliases, at, taken)
 
-    def _deadline_due(self, at: int) -> bool:
+    def _deadline_due(self, at: int, *, at_end: bool) -> bool:
         for agent in self.place.plan.agents:
-            if agent.next_deadline is not None:
+            if agent.next_deadline is not None and (at_end or not agent.deadlines_at_end):
                 moment = agent.next_deadline(self.tables.bound[agent.name])
                 if moment is not None and moment <= at:
                     return True

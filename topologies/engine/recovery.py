@@ -322,35 +322,43 @@ def _unpack(value: bytes, recovered: Recovered, log: _Log, rows: list[tuple[byte
     rows += found
 
 
-def _last_committed(place: RecoveryPlace, clients: _Clients, where: tuple[str, int]) -> bytes | None:
-    """The last committed value of a partition, or None where there is none yet."""
+def _last_committed(
+    place: RecoveryPlace, clients: _Clients, where: tuple[str, int], wanted: Callable[[bytes], bool] = bool
+) -> bytes | None:
+    """The last committed value of a partition that is wanted, or None where there is none yet."""
     low = log_offsets(clients.admin, [where], OffsetSpec.earliest(), place.limits.call_s)[where]
     high = log_offsets(clients.admin, [where], OffsetSpec.latest(), place.limits.call_s)[where]
     span = 16
     while high > low:
         start = max(low, high - span)
-        found = _last_value(place, clients.consumer, TopicPartition(*where, start), high)
+        found = _last_value(place, clients.consumer, (TopicPartition(*where, start), high), wanted)
         if found is not None or start == low:
             return found
         span *= 8
     return None
 
 
-def _last_value(place: RecoveryPlace, consumer: Consumer, start: TopicPartition, end: int) -> bytes | None:
-    """The last committed value between `start` and `end`, once all of it is stable."""
+def _last_value(
+    place: RecoveryPlace, consumer: Consumer, span: tuple[TopicPartition, int], wanted: Callable[[bytes], bool]
+) -> bytes | None:
+    """The last committed value in a span that is wanted, once all of the span is stable."""
+    start, end = span
     consumer.assign([start])
     found = None
-    deadline = place.cluster.seams.clock.monotonic() + place.limits.restore_wait_s
+    clock, wait_s = place.cluster.seams.clock, place.limits.restore_wait_s
+    deadline = clock.monotonic() + wait_s
     while True:
         with place.watchdog.guard("poll of the journal"):
             message = consumer.poll(0.2)
         if message is not None and (error := message.error()) is None:
-            found = message.value()
+            deadline = clock.monotonic() + wait_s
+            if wanted(value := message.value()):
+                found = value
         elif message is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # a public constant
             raise KafkaException(error)
         elif message is not None and message.offset() >= end:
             return found
-        if place.cluster.seams.clock.monotonic() > deadline:
+        if clock.monotonic() > deadline:
             raise NotYet(f"{start.topic} [{start.partition}] can't be read to {end}: a transaction hangs on it")
 
 
@@ -360,8 +368,10 @@ def _check_journal(place: RecoveryPlace, clients: _Clients, recovered: Recovered
             f"partition {recovered.partition}: the changelog ends at step {recovered.stands}, the committed offsets "
             f"stand at step {recovered.step}"
         )
-    value = _last_committed(place, clients, (place.cluster.prefix + JOURNAL.name, recovered.partition))
-    last: JournalRecord | None = None if value is None else codec.decoder(JOURNAL.subject)(value)
+    decode = codec.decoder(JOURNAL.subject)
+    where = (place.cluster.prefix + JOURNAL.name, recovered.partition)
+    value = _last_committed(place, clients, where, lambda value: decode(value).role == place.plan.role)
+    last: JournalRecord | None = None if value is None else decode(value)
     step = last.step if last else 0
     if step != recovered.step:
         raise TornPartition(

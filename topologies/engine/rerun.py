@@ -88,19 +88,23 @@ class Claims:
     """Every record of the shared table's topic, decoded once for all partitions."""
 
     def __init__(self, plan: Plan, partitions: int) -> None:
-        self.fold = plan.shared.fold
-        self._topic = plan.shared.topic.name
-        self._decode = codec.decoder(plan.shared.topic.subject)
+        self._shared = plan.shared
         self.logs: list[list[Received]] = [[] for _ in range(partitions)]
 
     def add(self, partition: int, raw: Raw) -> None:
         """The next record of a partition; what can't be read is folded by nobody."""
+        assert self._shared is not None, "only a shared table has claims"
         try:
-            value = self._decode(raw.value)
+            value = codec.decoder(self._shared.topic.subject)(raw.value)
         except codec.Undecodable:
             return
-        received = Received(self._topic, partition, raw.offset, Micros(raw.timestamp), raw.key, value)
-        self.logs[partition].append(received)
+        name = self._shared.topic.name
+        self.logs[partition].append(Received(name, partition, raw.offset, Micros(raw.timestamp), raw.key, value))
+
+    def fold(self, rows: dict[str, AliasOwner], received: Received) -> None:
+        """Applies one record to the shared table's rows."""
+        assert self._shared is not None, "only a shared table has claims"
+        self._shared.fold(rows, received)
 
 
 class Rerun:

@@ -16,6 +16,24 @@ log = logging.getLogger(__name__)
 POLL_RECORDS = 10_000
 
 
+class NothingShared:
+    """What a role has that shares no table."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, AliasOwner] = {}
+        self.offsets: list[int] = []
+
+    def poll(self) -> None:
+        """Nothing comes."""
+
+    def is_read(self, at_least: Sequence[int]) -> bool:
+        """Nothing is waited for."""
+        return not at_least
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class SharedReader:
     """Reads the shared table's topic; used by one thread at a time."""
 
@@ -82,3 +100,10 @@ class SharedReader:
     def close(self) -> None:
         """Leaves Kafka."""
         self._consumer.close()
+
+
+def shared_reader(
+    cluster: ClusterConfig, table: SharedTable | None, partitions: int, watchdog: Watchdog
+) -> SharedReader | NothingShared:
+    """What reads a plan's shared table, if it has one."""
+    return NothingShared() if table is None else SharedReader(cluster, table, partitions, watchdog)

@@ -21,7 +21,7 @@ from topologies.engine.observer import Observer
 from topologies.engine.partition import Partition, Planned, records_of
 from topologies.engine.recovery import Recovered, recover
 from topologies.engine.report import report
-from topologies.engine.shared import SharedReader
+from topologies.engine.shared import shared_reader
 from topologies.engine.slot import Slot
 from topologies.engine.step import PartitionStep, Place, Work
 from topologies.engine.store import rocksdb_stores
@@ -29,7 +29,6 @@ from topologies.engine.transactions import Contents, Outcome, Transactions
 from topologies.engine.watchdog import Watchdog
 from topologies.engine.writing import Writing
 from topologies.plan import Plan
-from topologies.topics import INTENTS
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -128,7 +127,7 @@ class Turns:
         identity = f"{cluster.prefix}headrace.{self.plan.role}.{self.slot.instance}"
         self._transactions = Transactions(cluster, identity, config.limits, self._watchdog)
         self._transactions.renew()
-        self._shared = SharedReader(cluster, self.plan.shared, self._partition_count, self._watchdog)
+        self._shared = shared_reader(cluster, self.plan.shared, self._partition_count, self._watchdog)
         self.group = Group(self.plan, config, self.slot.instance, self._watchdog)
 
     async def leave(self) -> None:
@@ -201,23 +200,23 @@ class Turns:
         self._hold_back()
 
     def _hold_back(self) -> None:
-        """Pauses intents while too many wait here, and everything while the disk is nearly full."""
-        group, now = self._member, self._clock.monotonic()
+        """Pauses the last input while too much of it waits here, and everything while the disk is nearly full."""
+        group, now, last = self._member, self._clock.monotonic(), self.plan.last_input
         if now - self._checked_disk > DISK_CHECK_S:
             self._checked_disk = now
             free_mb = self.config.cluster.seams.free_mb(self.slot.folder)
             need = self.config.limits.free_disk_mb
             self.paused_for = f"{free_mb} MiB free on the disk of {self.slot.folder}" if free_mb < need else None
             for topic in self.plan.inputs:
-                if topic is not INTENTS or self.paused_for:
+                if topic is not last or self.paused_for:
                     group.hold(topic.name, self.partitions, paused=self.paused_for is not None)
         for number, partition in self.partitions.items():
-            waiting = len(partition.inbox.waiting(INTENTS.name))
+            waiting = len(partition.inbox.waiting(last.name))
             share = self.config.limits.inbox_intents // len(self.partitions)
             if waiting > share or self.paused_for:
-                group.hold(INTENTS.name, [number], paused=True)
+                group.hold(last.name, [number], paused=True)
             elif waiting < share // 2:
-                group.hold(INTENTS.name, [number], paused=False)
+                group.hold(last.name, [number], paused=False)
 
     async def _follow_group(self) -> None:
         """Closes what was taken away, recovers what was assigned, starts what is recovered."""

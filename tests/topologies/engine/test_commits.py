@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from topologies.engine.commits import committed
 from topologies.engine.errors import NotYet
 from topologies.engine.limits import Limits
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 SLOW = KafkaError(KafkaError._TIMED_OUT, "timed out")
 AWAY = KafkaError(KafkaError._ALL_BROKERS_DOWN, "nobody answers")
@@ -23,7 +23,7 @@ class Asked:
         clock = SimpleNamespace(monotonic=lambda: self.now, sleep=self.sleep)
         cluster = SimpleNamespace(prefix="t.", seams=SimpleNamespace(clock=clock))
         watchdog = SimpleNamespace(guard=lambda _: nullcontext())
-        self.place = SimpleNamespace(plan=PAYMENTS, cluster=cluster, limits=Limits(), watchdog=watchdog)
+        self.place = SimpleNamespace(plan=CORE, cluster=cluster, limits=Limits(), watchdog=watchdog)
 
     def sleep(self, seconds):
         self.now += seconds

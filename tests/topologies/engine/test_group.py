@@ -12,9 +12,9 @@ from topologies.engine.limits import Limits
 from topologies.engine.membership import whole
 from topologies.engine.seams import Seams
 from topologies.engine.watchdog import Watchdog
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
-TOPICS = [topic.name for topic in PAYMENTS.inputs]
+TOPICS = [topic.name for topic in CORE.inputs]
 
 
 class Clock:
@@ -76,7 +76,7 @@ def join():
         clock = Clock()
         cluster = ClusterConfig("localhost:1", seams=Seams(consumer=consumer, clock=clock))
         config = EngineConfig(cluster, group_protocol=protocol, limits=Limits(partial_s=30, release_s=60))
-        return Group(PAYMENTS, config, "a", watchdog), clock, clients
+        return Group(CORE, config, "a", watchdog), clock, clients
 
     yield go
     watchdog.close()

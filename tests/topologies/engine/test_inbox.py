@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from topologies import topics
 from topologies.engine.inbox import Inbox
 from topologies.engine.step import Raw
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
-ZERO = {topic.name: 0 for topic in PAYMENTS.inputs}
+ZERO = {topic.name: 0 for topic in CORE.inputs}
 
 
 def raw(offset):
@@ -16,7 +16,7 @@ def raw(offset):
 
 
 def filled(**counts):
-    inbox = Inbox(PAYMENTS, ZERO)
+    inbox = Inbox(CORE, ZERO)
     for topic, count in counts.items():
         for offset in range(count):
             inbox.add(getattr(topics, topic).name, raw(offset))
@@ -47,7 +47,7 @@ def test_intents_keep_a_quarter_of_a_step():
 
 def test_a_stale_record_is_left_out():
     """What a seek has left in the client is not decided again."""
-    inbox = Inbox(PAYMENTS, ZERO | {"payments.intents": 7})
+    inbox = Inbox(CORE, ZERO | {"payments.intents": 7})
     inbox.add("payments.intents", raw(6))
     inbox.add("payments.intents", raw(7))
     inbox.add("payments.intents", raw(7))
@@ -77,7 +77,7 @@ def test_markers_alone_make_an_idle_commit_due():
 def test_every_record_is_taken_once_in_order(room, reversals, credit, intents):
     """However small the steps, each topic's records come out once, in order."""
     inbox = filled(REVERSALS=reversals, CREDITS=credit, INTENTS=intents)
-    seen = {topic.name: [] for topic in PAYMENTS.inputs}
+    seen = {topic.name: [] for topic in CORE.inputs}
     while len(inbox):
         taken = inbox.take(room, {})
         count = sum(len(t.raws) for t in taken)

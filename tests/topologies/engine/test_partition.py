@@ -16,15 +16,15 @@ from topologies.engine.partition import Partition
 from topologies.engine.seams import SYSTEM
 from topologies.engine.step import Place, Raw
 from topologies.engine.store import StoreTable, encode_row, rocksdb_stores, row_key
-from topologies.payments import PAYMENTS
+from topologies.payments import CORE
 
 
 def partition_with(count, limits=None):
-    zero = {topic.name: 0 for topic in PAYMENTS.inputs}
+    zero = {topic.name: 0 for topic in CORE.inputs}
     state = SimpleNamespace(
-        offsets=zero, step=0, at=0, tables={spec.name: MemoryBase() for spec in PAYMENTS.tables()}, store=None
+        offsets=zero, step=0, at=0, tables={spec.name: MemoryBase() for spec in CORE.tables()}, store=None
     )
-    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, limits or Limits(), SYSTEM)
+    partition = Partition(Place(CORE, 0, 4, Rules(), "hash"), state, limits or Limits(), SYSTEM)
     for offset in range(count):
         partition.inbox.add(topics.INTENTS.name, Raw(offset, 0, b"k", b"v", lambda: None))
     return partition
@@ -133,10 +133,10 @@ def test_rows_that_mean_nothing_any_more_are_swept_away(tmp_path):
     store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     rows = {f"{number:032x}": BoundKey("f" * 32, 100 if number % 2 else 10_000) for number in range(50)}
     store.write([(row_key("idempotency", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
-    tables = {spec.name: StoreTable(store, spec, 100) for spec in PAYMENTS.tables()}
-    zero = {topic.name: 0 for topic in PAYMENTS.inputs}
+    tables = {spec.name: StoreTable(store, spec, 100) for spec in CORE.tables()}
+    zero = {topic.name: 0 for topic in CORE.inputs}
     state = SimpleNamespace(offsets=zero, step=0, at=0, tables=tables, store=store)
-    partition = Partition(Place(PAYMENTS, 0, 4, Rules(), "hash"), state, Limits(sweep_rows=8), SYSTEM)
+    partition = Partition(Place(CORE, 0, 4, Rules(), "hash"), state, Limits(sweep_rows=8), SYSTEM)
     table = partition.tables.overlays["idempotency"]
     renewed = f"{1:032x}"
     table.put(renewed, BoundKey("f" * 32, 20_000))

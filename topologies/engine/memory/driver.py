@@ -14,7 +14,7 @@ from streams.tables import TableSpec
 from streams.turn import AliasOwner, Received
 from topologies.engine.letters import letter_of
 from topologies.engine.step import Headers, Parcel, PartitionStep, PartitionTables, Place, Raw, Taken
-from topologies.plan import Plan
+from topologies.plan import Plan, SharedTable
 from topologies.topics import JOURNAL, Topic, dead_letters
 
 
@@ -88,19 +88,17 @@ class Memory:
         log = self._log.setdefault((topic, partition), [])
         stored = Stored(partition, len(log), self.now, key, value, headers)
         log.append(stored)
-        if topic == self.plan.shared.topic.name:
-            self._fold(stored)
+        if self.plan.shared is not None and topic == self.plan.shared.topic.name:
+            self._fold(stored, self.plan.shared)
         return stored.offset
 
-    def _fold(self, stored: Stored) -> None:
+    def _fold(self, stored: Stored, shared: SharedTable) -> None:
         try:
-            record = codec.decoder(self.plan.shared.topic.subject)(stored.value)
+            record = codec.decoder(shared.topic.subject)(stored.value)
         except codec.Undecodable:
             return
-        received = Received(
-            self.plan.shared.topic.name, stored.partition, stored.offset, stored.timestamp, stored.key, record
-        )
-        self.plan.shared.fold(self._aliases, received)
+        received = Received(shared.topic.name, stored.partition, stored.offset, stored.timestamp, stored.key, record)
+        shared.fold(self._aliases, received)
 
     def run(self, at: int | None = None, batch: int = 1_000_000) -> "Memory":
         """Steps every partition, `batch` records of a topic at a time, until nothing is left to do."""
