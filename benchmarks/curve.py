@@ -2,7 +2,8 @@
 
     python -m benchmarks.curve --floors 0,5,10,25,50,100,250,500 --json
 
-The floor is for measurements alone (HEADRACE_LIMIT__FLOOR_MS): the engine itself never waits to fill a step.
+The floor is the engine's least time between two steps (HEADRACE_LIMIT__FLOOR_MS), in which markers land; it never waits
+to fill a step.
 """
 
 import argparse
@@ -34,8 +35,8 @@ class Point(NamedTuple):
 
 
 def floored(bench: Bench, floor_ms: int) -> Bench:
-    """The same, its workers told the floor; 0 is what they do untold."""
-    more = {VARIABLE: str(floor_ms)} if floor_ms else {}
+    """The same, its workers told the floor."""
+    more = {VARIABLE: str(floor_ms)}
     return bench._replace(environment={**bench.environment, **more})
 
 

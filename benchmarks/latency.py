@@ -200,7 +200,7 @@ def parsed() -> argparse.Namespace:
     words = report.arguments("latency", "Latency in an open loop.")
     timed(words)
     words.add_argument("--rate", type=report.at_least(1.0, float), default=CALM, help="payments a second")
-    words.add_argument("--sustained", type=report.at_least(1.0, float), help="adds 50, 70 and 90 % of this rate")
+    words.add_argument("--sustained", type=report.at_least(1.0, float), help="adds 50, 70 and 90 %% of this rate")
     words.add_argument("--arrival", choices=["poisson", "constant", "both"], default="poisson")
     return words.parse_args()
 

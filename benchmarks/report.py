@@ -11,6 +11,7 @@ from benchmarks.harness import Gate, say
 from benchmarks.system import Shape, Void
 from replay.reader import Unreachable
 from topologies.engine.admin import ClusterUnreachable
+from topologies.engine.limits import LIMITS
 
 VALID, VOID, UNREACHABLE = 0, 1, 3
 """Exit codes; 2 is wrong usage."""
@@ -50,7 +51,7 @@ def config(shape: Shape | None, **more: Any) -> Result:
     return {
         "roles": ["core"], "job": "transfer", "partitions": shape and shape.partitions,
         "workers": shape and shape.workers, "acks": "all", "replication": 1, "fsync": False, "tls": False,
-        "compression": "none", "guarantee": "exactly-once", "floor_ms": 0, "accounts": shape and shape.accounts,
+        "compression": "none", "guarantee": "exactly-once", "floor_ms": LIMITS.floor_ms, "accounts": shape and shape.accounts,
         "distribution": shape and shape.distribution, "memory_mb": None, **more,
     }  # fmt: skip
 

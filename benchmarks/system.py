@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from benchmarks import gates, harness, load
 from benchmarks.harness import Bench, Gate, say
-from headrace.workers import Crew
+from headrace.workers import Crew, worker
 from replay.reader import Place, Reader
 from replay.tail import Tail
 from schemas import codec
@@ -157,10 +157,12 @@ def ends(bench: Bench) -> dict[Place, int]:
 
 
 @contextmanager
-def crew_of(bench: Bench, workers: int, arguments: Sequence[str] = ("--port", "0")) -> Iterator[Crew]:
-    """Workers of this benchmark, started; they are stopped at the end."""
-    with Crew(["run", *arguments], bench.home / "logs", say) as crew:
-        crew.start(workers, bench.environment)
+def crew_of(bench: Bench, workers: int, roles: Sequence[str] = ()) -> Iterator[Crew]:
+    """`workers` workers of the role core and one of each of `roles`, started; they are stopped at the end."""
+    with Crew(bench.home / "logs", say) as crew:
+        crew.start(worker("core", "--port", "0"), workers, bench.environment)
+        for role in roles:
+            crew.start(worker(role, "--port", "0"), 1, bench.environment)
         yield crew
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from headrace.day import Day, Published, a_day
 from headrace.fates import LETTERS, Fates
 from headrace.progress import Progress
-from headrace.workers import Crew
+from headrace.workers import Crew, worker
 from headrace.world import kind_of
 from replay.audit import AuditReport, audit
 from replay.reader import Reader
@@ -49,6 +49,8 @@ class Wanted(NamedTuple):
     partitions: int = 4
     replication: int | None = None
     """None: what the brokers are set to."""
+    front: tuple[str, ...] = ()
+    """Options that workers are given before their command."""
 
 
 class Books(NamedTuple):
@@ -116,7 +118,7 @@ def run_demo(cluster: ClusterConfig, wanted: Wanted, crew: Crew, progress: Progr
     day = a_day(wanted.payments, wanted.seed, Micros(time_ns() // 1_000))
     rest = encoded(day.rest)
     if wanted.workers:
-        crew.start(wanted.workers)
+        crew.start(worker("core", "--run", wanted.run, "--port", "0", front=wanted.front), wanted.workers)
     else:
         progress.say(f"waiting for a worker; start one with: headrace run --run {wanted.run} --port 0")
     _await_members(cluster, wanted, crew)

@@ -28,7 +28,7 @@ PREFIX = "HEADRACE_"
 CONFIG_FILE = "headrace.toml"
 SECOND = 1_000_000
 ELSEWHERE = frozenset(
-    {"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "WRONG_CLOCK", "CONFIG", "LIVES"}
+    {"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "WRONG_CLOCK", "CONFIG", "LIVES", "SUPERVISED"}
 )
 """HEADRACE_ variables that other modules read themselves."""
 
@@ -40,6 +40,9 @@ class SettingsError(Exception):
 class NoCluster(Exception):
     """Nobody said where Kafka is, and no local broker runs. Exit 3."""
 
+
+MAY_BE_ZERO = frozenset({"floor_ms", "free_disk_mb"})
+"""Limits that 0 turns off."""
 
 Span = Annotated[int, Field(gt=0, le=100 * 365 * 86_400)]
 """Seconds, at most a century."""
@@ -102,7 +105,7 @@ class Settings(BaseSettings):
     """The consumer group's protocol; `consumer` is KIP-848."""
     log_level: Annotated[str, Field(pattern=r"^(?i:debug|info|warning|error)$")] = "info"
     rule: RuleSettings = RuleSettings()
-    limit: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    limit: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """The engine's limits by their names (topologies/engine/limits.py), where they are not the default."""
     kafka: dict[str, str] = Field(default_factory=dict)
     """librdkafka's options by their own names."""
@@ -114,6 +117,8 @@ class Settings(BaseSettings):
         if unknown := sorted(set(limit) - set(names)):
             near = get_close_matches(unknown[0], names, 1) or names
             raise ValueError(f"{unknown[0]} is no limit; did you mean {near[0]}?")
+        if zero := [name for name, value in limit.items() if not value and name not in MAY_BE_ZERO]:
+            raise ValueError(f"{zero[0]} must be more than 0")
         return limit
 
     def limits(self) -> Limits:

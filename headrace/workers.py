@@ -10,16 +10,14 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-STOP_S = 25.0
-"""A graceful stop takes at most so long."""
+from headrace.supervisor import STOP_S, how
 
 
 class Crew:
-    """Some `headrace run` processes, each with a log file in `folder`. Ends none but its own."""
+    """Some processes, each with a log file in `folder`. Ends none but its own."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
-        self._arguments = [sys.executable, "-m", "headrace", *arguments]
-        self._folder = folder
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder = folder
         self._say = say
         self._processes: list[subprocess.Popen[bytes]] = []
         self._told: set[int] = set()
@@ -30,19 +28,18 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def start(self, count: int, more: Mapping[str, str] | None = None) -> list[int]:
-        """Starts `count` workers, with `more` in their environment; their pids.
+    def start(self, command: Sequence[str], count: int = 1, more: Mapping[str, str] | None = None) -> list[int]:
+        """Starts `count` processes of a command, with `more` in their environment; their pids.
 
         They take no Ctrl-C of the terminal, only `stop`.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_INSTANCE"}
         started = []
         for _ in range(count):
-            path = self._folder / f"worker-{len(self._processes) + 1}.log"
-            with path.open("wb") as log:
+            with self.log(len(self._processes) + 1).open("wb") as log:
                 process = subprocess.Popen(
-                    self._arguments,
+                    command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -51,8 +48,13 @@ class Crew:
                 )
             self._processes.append(process)
             started.append(process.pid)
-            self._say(f"worker {len(self._processes)}: pid {process.pid}, log {path}")
+            number = len(self._processes)
+            self._say(f"worker {number}: pid {process.pid}, log {self.log(number)}")
         return started
+
+    def log(self, number: int) -> Path:
+        """The log file of the n-th process, from 1 on."""
+        return self.folder / f"worker-{number}.log"
 
     @property
     def pids(self) -> list[int]:
@@ -69,12 +71,12 @@ class Crew:
             elif process.pid not in self._told:
                 self._told.add(process.pid)
                 self._say(
-                    f"worker {number} with pid {process.pid} died: {_how(code)}. {self._last_words(number)}".rstrip()
+                    f"worker {number} with pid {process.pid} died: {how(code)}. {self._last_words(number)}".rstrip()
                 )
         return running
 
     def _last_words(self, number: int) -> str:
-        path = self._folder / f"worker-{number}.log"
+        path = self.log(number)
         lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
         return f"Its last line: {lines[-1][:300]}" if lines else ""
 
@@ -95,5 +97,6 @@ class Crew:
         return [process.returncode for process in self._processes]
 
 
-def _how(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+def worker(*arguments: str, front: Sequence[str] = ()) -> list[str]:
+    """The command of this installation's `headrace run` with these arguments; `front` stands before `run`."""
+    return [sys.executable, "-m", "headrace", *front, "run", *arguments]

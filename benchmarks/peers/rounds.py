@@ -17,7 +17,7 @@ from benchmarks.peers import judge
 from benchmarks.peers.drain import Figures, Patience, Watch, Watched, cpu_of, figures
 from benchmarks.peers.job import Told
 from benchmarks.peers.systems import Peer, Variant
-from headrace.workers import Crew
+from headrace.workers import Crew, worker
 from replay.reader import Reader, Unreachable
 from replay.tail import Tail
 from schemas import codec
@@ -86,16 +86,12 @@ class Run(NamedTuple):
 
 
 class Program(Crew):
-    """A crew whose workers run any command."""
-
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
-        super().__init__([], folder, say)
-        self._arguments = list(command)
-        self._log = folder / "worker-1.log"
+    """A crew of one, whose log may name an error."""
 
     def complaint(self) -> str | None:
         """The last line of its log that names an error, or None."""
-        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        log = self.log(1)
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
         found = [line.strip() for line in lines if ERROR.search(line)]
         return found[-1][:400] if found else None
 
@@ -104,7 +100,7 @@ class Programs:
     """The workers of a peer; ends none but its own."""
 
     def __init__(self, launches: Sequence[tuple[list[str], dict[str, str]]], folder: Path) -> None:
-        self._crews = [Program(words, folder / str(number)) for number, (words, _) in enumerate(launches)]
+        self._crews = [Program(folder / str(number), say) for number, _ in enumerate(launches)]
         self._launches = launches
 
     def __enter__(self) -> Self:
@@ -115,8 +111,8 @@ class Programs:
 
     def start(self) -> None:
         """Starts all of them at once."""
-        for crew, (_, environment) in zip(self._crews, self._launches, strict=True):
-            crew.start(1, environment)
+        for crew, (words, environment) in zip(self._crews, self._launches, strict=True):
+            crew.start(words, 1, environment)
 
     @property
     def pids(self) -> list[int]:
@@ -237,7 +233,7 @@ class Headrace:
         self._wanted = wanted
 
     def _crew(self) -> Crew:
-        return Crew(["run", "core", "--port", "0"], self._bench.home / "logs", say)
+        return Crew(self._bench.home / "logs", say)
 
     def prepare(self) -> None:
         """Topics, accounts and opening money. Raises TimeoutError where its workers do not do it."""
@@ -245,7 +241,7 @@ class Headrace:
         create_topics(cluster, PLANS.values(), self._wanted.partitions, 1)
         now = Micros(time_ns() // 1_000)
         with self._crew() as crew:
-            crew.start(self._wanted.workers, self._bench.environment)
+            crew.start(worker("core", "--port", "0"), self._wanted.workers, self._bench.environment)
             say(f"{HEADRACE}: opening and funding {accounts:,} accounts")
             opened = _publish(cluster, topics.COMMANDS, load.opened(accounts, now), "account")
             self._wait(topics.ACCOUNT_EVENTS, opened)
@@ -270,7 +266,7 @@ class Headrace:
         _publish(bench.cluster, topics.INTENTS, backlog.intents(wanted), "debtor")
         with self._crew() as crew:
             watch = Watch(bench.cluster, before, wanted.partitions)
-            crew.start(wanted.workers, bench.environment)
+            crew.start(worker("core", "--port", "0"), wanted.workers, bench.environment)
             watched = watch.drain(
                 backlog.payments, wanted.patience, lambda: crew.alive() > 0,
                 lambda: cpu_of(crew.pids, bench.broker_pid),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,9 +10,11 @@ from typing import Any, NamedTuple
 from rocksdict import AccessType, Options, Rdict
 
 from benchmarks.harness import ROOT
-from benchmarks.peers import environments, job
+from benchmarks.peers import environments, headrace_job, job
 from benchmarks.peers.naive import ACCOUNT
+from headrace import __version__
 from headrace.jars import KAFKA_VERSION
+from replay.logged import read_changelog
 from replay.reader import Raw, Reader
 from schemas.catalogue import catalogue
 from topologies import topics
@@ -21,6 +24,8 @@ Launch = tuple[list[str], dict[str, str]]
 """A worker's command, and what is added to its environment."""
 Balances = dict[str, int]
 QUIX_KEY = b"|"
+HEADRACE_JOB = "headrace_job"
+"""Headrace's engine with the common job's rules."""
 
 
 class Variant(NamedTuple):
@@ -55,6 +60,13 @@ class Peer(NamedTuple):
     """The balances as its state has them; None where it keeps none."""
     outcome: Any = topics.EVENTS
     """The topic whose schema its outcomes have."""
+
+
+def _ours(told: job.Told, _cache: Path) -> list[Launch]:
+    """Two worker processes of this installation's engine."""
+    command = [sys.executable, "-m", "benchmarks.peers.headrace_job"]
+    mine = [json.dumps(told._replace(worker=number)._asdict()) for number in range(told.workers)]
+    return [(command, {job.VARIABLE: one, "PYTHONPATH": str(ROOT)}) for one in mine]
 
 
 def _python(environment: str, *words: str) -> Callable[[job.Told, Path], list[Launch]]:
@@ -113,6 +125,15 @@ def _of_quix(told: job.Told) -> Balances:
     }
 
 
+def _of_packed(told: job.Told) -> Balances:
+    """Headrace's own changelog: rows by key, as its audit reads them."""
+    topic = headrace_job.changelog_of(told)
+    with Reader(ClusterConfig(told.bootstrap)) as reader:
+        histories = read_changelog(reader, topic, dict.fromkeys(range(told.partitions)), headrace_job.ACCOUNTS)
+    rows = (history.at[headrace_job.ACCOUNTS] for history in histories.values())
+    return {key.decode(): json.loads(row)[0] for found in rows for key, row in found.items() if row}
+
+
 def _of_stores(told: job.Told) -> Balances:
     """The naive loop has no changelog: its stores, read when it has stopped."""
     found = {}
@@ -161,6 +182,9 @@ def _plain(*packages: str) -> dict[str, str]:
 
 
 PEERS = (
+    Peer(
+        HEADRACE_JOB, {"headrace": __version__}, "transfer", (Variant("as it comes", {}),), 1.0, 0.2, _ours, _of_packed,
+    ),
     Peer(
         "kafka_streams", {"kafka-streams": KAFKA_VERSION}, "transfer", _threads(), 2.0, 0.5, _streams, _of_changelog,
     ),

@@ -41,6 +41,12 @@ chosen = Global()
 """Set by the app before a command runs."""
 
 
+def front() -> list[str]:
+    """The options before the command as they were given, for a `headrace` that this one starts."""
+    config = [] if chosen.config is None else ["--config", str(chosen.config)]
+    return [*config, *(part for option in chosen.options for part in ("-X", option))]
+
+
 class Failed(typer.Exit):
     """A command has ended with a message, which was said."""
 

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from headrace.cli import common
-from headrace.cli.common import FAILED, INTERRUPTED, UNREACHABLE, USAGE, Json, fail, print_json, say, settings
+from headrace.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    UNREACHABLE,
+    USAGE,
+    Json,
+    fail,
+    front,
+    print_json,
+    say,
+    settings,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,13 +90,13 @@ def _run(told: "Settings", run: str, what: tuple[int, int, int]) -> "Outcome":
     from replay.reader import TopicMissing, Unreachable
 
     payments, seed, workers = what
-    wanted = Wanted(run, payments, seed, workers, told.partitions, told.replication)
+    wanted = Wanted(run, payments, seed, workers, told.partitions, told.replication, tuple(front()))
     progress = Progress()
     cluster = told.cluster()
     progress.say(f"run {run}: {payments:,} intents, seed {seed}, topics {cluster.prefix}* at {cluster.bootstrap}")
     try:
         prepare(cluster, wanted)
-        with Crew([*_front(), "run", "--run", run, "--port", "0"], _logs(told.home, run), progress.say) as crew:
+        with Crew(_logs(told.home, run), progress.say) as crew:
             return run_demo(cluster, wanted, crew, progress)
     except DemoFailed as error:
         fail(str(error), USAGE if isinstance(error, RunUsed) else FAILED)
@@ -94,13 +104,6 @@ def _run(told: "Settings", run: str, what: tuple[int, int, int]) -> "Outcome":
         fail(str(error), UNREACHABLE)
     finally:
         progress.done()
-
-
-def _front() -> list[str]:
-    """The options before the command, handed on to the workers."""
-    chosen = common.chosen
-    config = [] if chosen.config is None else ["--config", str(chosen.config)]
-    return [*config, *(part for option in chosen.options for part in ("-X", option))]
 
 
 def _logs(home: Path, run: str) -> Path:

@@ -66,7 +66,7 @@ def test_money_in_transit_is_decided_once_and_the_books_hold(cluster):
     """Two credits and a question behind one of them are letters; the repaired worker decides them, a refused one goes home."""
     with (cluster.home / "a.log").open("ab") as log:
         poisoned = subprocess.Popen(
-            [sys.executable, "-c", POISONED, "run"], cwd=ROOT, env=environment(cluster), stdout=log, stderr=log
+            [sys.executable, "-c", POISONED, "run", "core"], cwd=ROOT, env=environment(cluster), stdout=log, stderr=log
         )
     cluster.workers.append(poisoned)
     cluster.open("bank", flags=("DEBIT_NORMAL",))

@@ -146,7 +146,7 @@ def test_topics_are_created_once_and_never_changed(empty):
 
 def test_a_worker_does_not_start_without_its_topics(empty):
     """It creates none, and says who does."""
-    result = start(empty, "run", "--port", "0")
+    result = start(empty, "run", "core", "--port", "0")
     assert result.returncode == 3
     assert "headrace topics create" in result.stderr
     there = AdminClient(empty.client()).list_topics(timeout=10).topics

@@ -84,7 +84,7 @@ def test_the_version_is_that_of_the_package():
         (["lag"], 3, "headrace up"),
         (["topics", "create"], 3, "headrace up"),
         (["run"], 3, "KAFKA_BOOTSTRAP_SERVERS"),
-        (["run", "settlement"], 2, "the role settlement is not part of this version"),
+        (["run", "settlement", "--workers", "2"], 2, "--workers is for the role core"),
         (["run", "cor"], 2, "'cor' is no role"),
         (["lag", "--run", "no such.run"], 2, "is no run id"),
         (["publish", "nowhere.jsonl"], 2, "nowhere.jsonl can't be read"),

@@ -69,7 +69,7 @@ def test_with_no_worker_left_and_no_progress_the_demo_fails_and_says_what_to_do(
     """It waits for a worker that someone starts, but not for ever."""
     clock = [0.0]
     monkeypatch.setattr("headrace.demo.monotonic", lambda: clock[0])
-    watch = Watch(Crew([], tmp_path, lambda _: None), Progress(), WANTED)
+    watch = Watch(Crew(tmp_path, lambda _: None), Progress(), WANTED)
     watch.stage("the day", 200)
     watch.look(10, lambda: "")
     clock[0] = ALONE_S - 1

@@ -1,10 +1,13 @@
 """Workers that the demo starts: watched, named when they die, and stopped."""
 
 import os
+import sys
 import time
 from pathlib import Path
 
 from headrace.workers import Crew
+
+VERSION = [sys.executable, "-m", "headrace", "--version"]
 
 
 def ended(crew):
@@ -18,8 +21,8 @@ def ended(crew):
 def test_a_worker_that_ends_is_said_once_with_pid_exit_code_and_last_line(tmp_path):
     """Whoever watches the demo learns which worker died, how, and what it said."""
     said = []
-    with Crew(["no-such-command"], tmp_path, said.append) as crew:
-        [pid] = crew.start(1)
+    with Crew(tmp_path, said.append) as crew:
+        [pid] = crew.start([sys.executable, "-m", "headrace", "no-such-command"])
         assert ended(crew)
         crew.alive()
     deaths = [line for line in said if "died" in line]
@@ -32,8 +35,8 @@ def test_a_worker_that_ends_is_said_once_with_pid_exit_code_and_last_line(tmp_pa
 def test_a_killed_worker_is_said_with_its_signal(tmp_path):
     """Kill -9 reads as SIGKILL, not as a negative number."""
     said = []
-    with Crew(["--version"], tmp_path, said.append) as crew:
-        [pid] = crew.start(1)
+    with Crew(tmp_path, said.append) as crew:
+        [pid] = crew.start(VERSION)
         os.kill(pid, 9)
         assert ended(crew)
     assert any("SIGKILL" in line and str(pid) in line for line in said)
@@ -41,8 +44,8 @@ def test_a_killed_worker_is_said_with_its_signal(tmp_path):
 
 def test_leaving_the_crew_ends_all_that_it_started(tmp_path):
     """No worker outlives the demo."""
-    with Crew(["--version"], tmp_path, lambda _: None) as crew:
-        pids = crew.start(2)
+    with Crew(tmp_path, lambda _: None) as crew:
+        pids = crew.start(VERSION, 2)
     assert len(pids) == 2
     assert not [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]
 
@@ -51,7 +54,7 @@ def test_workers_share_no_instance_name_of_the_environment(tmp_path, monkeypatch
     """HEADRACE_INSTANCE names one worker; two with the same name would lock each other out."""
     monkeypatch.setenv("HEADRACE_INSTANCE", "not a valid name!")
     said = []
-    with Crew(["--version"], tmp_path, said.append) as crew:
-        crew.start(1)
+    with Crew(tmp_path, said.append) as crew:
+        crew.start(VERSION)
         assert ended(crew)
     assert any("exit code 0" in line for line in said)

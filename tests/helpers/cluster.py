@@ -52,7 +52,7 @@ class Cluster:
             **env,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "run"], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "headrace", "run", "core"], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
         log.close()
         self.workers.append(process)

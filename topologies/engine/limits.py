@@ -15,8 +15,9 @@ class Limits:
     """Fetched but undecided intents above which intents are paused."""
     deadlines: int = 2_000
     """Deadlines that one step of one partition carries out (R12)."""
-    floor_ms: int = 0
-    """The least time from one step's end to the next one's beginning. For measurements: a step never waits to fill."""
+    floor_ms: int = 3
+    """The least time from one step's end to the next one's beginning: the last transaction's markers land in it. A
+    transaction that meets them waits 20 ms (librdkafka, AddPartitionsToTxn), and so does all behind it."""
     poll_wait_s: float = 0.05
     """How long a poll waits for its first record."""
     call_s: float = 10.0

@@ -185,9 +185,9 @@ class Turns:
     def _poll(self) -> None:
         """Fetches into the inboxes. Runs on the polling thread while nothing else touches them."""
         group = self._member
-        busy = not self._must_wait() and any(len(partition.inbox) for partition in self.partitions.values())
         prefix = len(self.config.cluster.prefix)
-        messages = group.poll(0.0 if busy else self.config.limits.poll_wait_s)
+        waiting = any(len(partition.inbox) for partition in self.partitions.values())
+        messages = group.poll(self._too_early_s() if waiting else self.config.limits.poll_wait_s)
         if group.generation != self._followed:
             return  # partitions moved inside this poll: what it brought is fetched again
         for message in messages:
@@ -292,7 +292,7 @@ class Turns:
     # -- decide ----------------------------------------------------------------------------------
 
     def _next_steps(self) -> list[tuple[Partition, PartitionStep]]:
-        if not self.partitions or self.paused_for or self._must_wait():
+        if not self.partitions or self.paused_for or self._too_early_s():
             return []
         if not self._shared_ready():
             return []
@@ -307,9 +307,9 @@ class Turns:
                 steps.append((partition, step))
         return steps
 
-    def _must_wait(self) -> bool:
-        floor_s = self.config.limits.floor_ms / 1000
-        return floor_s > 0 and self._clock.monotonic() - self._stepped_at < floor_s
+    def _too_early_s(self) -> float:
+        """How long the next step must still wait."""
+        return max(0.0, self.config.limits.floor_ms / 1000 - (self._clock.monotonic() - self._stepped_at))
 
     def _shared_ready(self) -> bool:
         """No step before the alias table was read to its end, and up to where the last owner had read it (R25)."""
