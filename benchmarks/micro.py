@@ -30,7 +30,7 @@ from streams.turn import Admitted, Received, Screened, Turn
 from topologies import topics
 from topologies.engine.limits import LIMITS
 from topologies.engine.overlay import Overlay
-from topologies.engine.store import Store, StoreTable, rocksdb_stores
+from topologies.engine.store import RowCache, Store, StoreTable, rocksdb_stores
 
 AT = Micros(1_700_000_000_000_000)
 BATCHES = (1_000, 100, 10)
@@ -93,7 +93,7 @@ class Screening:
             self._keep(table)
 
     def _begin(self) -> StoreTable:
-        table = StoreTable(self._store, self._spec, LIMITS.row_cache)
+        table = StoreTable(self._store, self._spec, RowCache(LIMITS.cached_rows))
         self._overlay = Overlay(table)
         self._turn = Turn(AT, 0, 1, ScreeningTables(self._overlay), {}, Rules())
         return table
@@ -151,7 +151,7 @@ def looked_up(folder: Path, wanted: argparse.Namespace) -> tuple[list[Measured],
     runs, found = [], {"new key": 0, "known key": 0}
     for name, asked in (("new key", new), ("known key", again)):
         for size in BATCHES:
-            overlay = Overlay(StoreTable(store, spec, COLD))
+            overlay = Overlay(StoreTable(store, spec, RowCache(COLD)))
             hits = 0
 
             def look(batch: Sequence[tuple[str, str]], overlay: Overlay = overlay) -> None:

@@ -31,7 +31,7 @@ from topologies.engine.partition import Partition, Planned
 from topologies.engine.recovery import Recovered
 from topologies.engine.seams import SYSTEM
 from topologies.engine.step import PartitionStep, Place, Raw, Work
-from topologies.engine.store import StoreTable, rocksdb_stores
+from topologies.engine.store import RowCache, StoreTable, rocksdb_stores
 from topologies.engine.writing import Writing
 from topologies.payments import CORE
 
@@ -48,11 +48,11 @@ class Bench:
         self._ends: dict[tuple[str, int], int] = defaultdict(int)
         self._writing = Writing(EngineConfig(ClusterConfig("none")), CORE, "hash", "cluster")
         self._metrics = Metrics()
-        stores = rocksdb_stores(LIMITS)
+        stores, rows = rocksdb_stores(LIMITS), RowCache(LIMITS.cached_rows)
         self._partitions = []
         for number in range(PARTITIONS):
             store = stores.open(folder / f"p{number}")
-            tables = {spec.name: StoreTable(store, spec, LIMITS.row_cache) for spec in CORE.tables()}
+            tables = {spec.name: StoreTable(store, spec, rows) for spec in CORE.tables()}
             zero = {topic.name: 0 for topic in CORE.inputs}
             state = Recovered(number, store, tables, zero, 0, 0, (0,) * PARTITIONS)
             place = Place(CORE, number, PARTITIONS, Rules(), "hash")

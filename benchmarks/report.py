@@ -52,7 +52,7 @@ def config(shape: Shape | None, **more: Any) -> Result:
         "roles": ["core"], "job": "transfer", "partitions": shape and shape.partitions,
         "workers": shape and shape.workers, "acks": "all", "replication": 1, "fsync": False, "tls": False,
         "compression": "none", "guarantee": "exactly-once", "floor_ms": LIMITS.floor_ms, "accounts": shape and shape.accounts,
-        "distribution": shape and shape.distribution, "memory_mb": None, **more,
+        "distribution": shape and shape.distribution, "memory_mb": LIMITS.memory_mb, **more,
     }  # fmt: skip
 
 

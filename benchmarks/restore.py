@@ -16,8 +16,6 @@ from pathlib import Path
 from time import monotonic, process_time
 from typing import Any, NamedTuple
 
-from rocksdict import Cache
-
 from benchmarks import gates, harness, report
 from benchmarks.harness import Bench, Gate, say
 from benchmarks.report import Found, Result
@@ -67,7 +65,7 @@ class CountedStores(Stores):
     """Opens stores that count."""
 
     def __init__(self) -> None:
-        self._told = open_options(Cache(LIMITS.store_cache_mb << 20), LIMITS.memtable_mb)
+        self._told = open_options(LIMITS)
         super().__init__(self._told)
         self.opened: list[CountedStore] = []
 

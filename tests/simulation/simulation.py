@@ -228,7 +228,7 @@ class Simulation:
         cluster = ClusterConfig("memory:9092", seams=seams)
         limits = Limits(
             poll_records=self.story.poll_records, step_records=self.story.step_records, poll_wait_s=0.15, call_s=1.0,
-            transaction_ms=1_500, session_ms=1_500, restore_wait_s=4.0, sweep_rows=4, row_cache=16, deadlines=3,
+            transaction_ms=1_500, session_ms=1_500, restore_wait_s=4.0, sweep_rows=4, memory_mb=0, deadlines=3,
             checkpoint_rows=10,
             inbox_intents=12,
             partial_s=10.0, release_s=10.0,

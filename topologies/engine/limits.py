@@ -2,6 +2,12 @@
 
 from dataclasses import dataclass
 
+WITHOUT_ROWS_MB = 200
+"""The interpreter with its libraries (64, measured), the clients' queues, the inboxes, a step and its outputs."""
+ROWS_PER_MB = 500
+"""Rows of accounts and of profiles with a long history, as Python's objects: 0.5 and 1.2 to 5 KiB, measured."""
+LEAST_ROWS = 100
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -38,12 +44,14 @@ class Limits:
     """Rows per step and partition that are looked at for expiry, and at least written again by a checkpoint."""
     checkpoint_rows: int = 200_000
     """Rows on a partition's changelog below which no checkpoint begins."""
-    row_cache: int = 60_000
-    """Decoded rows kept in memory per table and partition."""
+    memory_mb: int = 768
+    """What a worker takes at most, about; what RocksDB, the client and a step don't need is for rows."""
     store_cache_mb: int = 64
     """RocksDB's block cache per worker."""
     memtable_mb: int = 16
     """RocksDB's write buffer per partition."""
+    memtables_mb: int = 96
+    """RocksDB's write buffers of all partitions."""
     free_disk_mb: int = 1_024
     """Below this the worker pauses its input."""
     unknown_bad_in_a_row: int = 100
@@ -53,6 +61,12 @@ class Limits:
     unknown_bad_of: int = 1_000
     stop_s: float = 20.0
     """A graceful stop: the step under way, then store, consumer, producer."""
+
+    @property
+    def cached_rows(self) -> int:
+        """Decoded rows that a worker keeps in memory, over all its tables."""
+        own_mb = self.store_cache_mb + self.memtables_mb + WITHOUT_ROWS_MB
+        return max(LEAST_ROWS, (self.memory_mb - own_mb) * ROWS_PER_MB)
 
 
 LIMITS = Limits()

@@ -189,7 +189,7 @@ def _open(place: RecoveryPlace, log: _Log, offsets: dict[str, int], step: int) -
             f"{meta['changelog']}, Kafka is only at step {step} and offset {log.end}: the broker lost committed data. "
             f"Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
         )
-    tables = {spec.name: StoreTable(store, spec, place.limits.row_cache) for spec in place.plan.tables()}
+    tables = {spec.name: StoreTable(store, spec, place.rows) for spec in place.plan.tables()}
     recovered = Recovered(log.partition, store, tables, offsets, step, 0, (), behind=log.end > 0)
     if meta is not None:
         recovered.changelog, recovered.base = meta["changelog"], meta["base"]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import orjson
 from rocksdict import (
@@ -21,6 +22,7 @@ from rocksdict import (
     Rdict,
     ReadOptions,
     WriteBatch,
+    WriteBufferManager,
 )
 
 from streams.tables import TableSpec
@@ -73,11 +75,12 @@ def distrust(meta: dict[str, Any], cluster_id: str) -> str | None:
     return None
 
 
-def open_options(cache: Cache, memtable_mb: int) -> Options:
-    """RocksDB options of a partition's store; the block cache is shared by all of a worker's stores."""
+def open_options(limits: Limits) -> Options:
+    """RocksDB options of a worker's stores, which share one block cache and one bound of write buffers."""
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(memtable_mb << 20)
+    options.set_write_buffer_size(limits.memtable_mb << 20)
+    options.set_write_buffer_manager(WriteBufferManager(limits.memtables_mb << 20, allow_stall=False))
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(1)
     options.set_compression_type(DBCompressionType.lz4())
@@ -86,7 +89,7 @@ def open_options(cache: Cache, memtable_mb: int) -> Options:
     options.set_memtable_whole_key_filtering(True)
     options.set_memtable_prefix_bloom_ratio(0.05)
     blocks = BlockBasedOptions()
-    blocks.set_block_cache(cache)
+    blocks.set_block_cache(Cache(limits.store_cache_mb << 20))
     blocks.set_bloom_filter(10, block_based=False)
     blocks.set_cache_index_and_filter_blocks(True)
     options.set_block_based_table_factory(blocks)
@@ -182,8 +185,8 @@ class Store:
 
 
 def rocksdb_stores(limits: Limits) -> "Stores":
-    """A worker's stores: RocksDB in folders, with one block cache for all."""
-    return Stores(open_options(Cache(limits.store_cache_mb << 20), limits.memtable_mb))
+    """A worker's stores: RocksDB in folders."""
+    return Stores(open_options(limits))
 
 
 class Stores:
@@ -206,15 +209,30 @@ class Stores:
         return aside
 
 
+class RowCache:
+    """How many decoded rows a worker keeps: each table that keeps any has an equal share."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tables: WeakSet[StoreTable] = WeakSet()
+        self.half = max(1, most // 2)
+        """Half of a table's share: what its younger generation holds."""
+
+    def join(self, table: "StoreTable") -> None:
+        """A table that begins to keep rows."""
+        self._tables.add(table)
+        self.half = max(1, self._most // 2 // len(self._tables))
+
+
 class StoreTable:
     """The committed rows of one table: a bounded cache of decoded rows over the store."""
 
-    def __init__(self, store: Store, spec: TableSpec, cached_rows: int) -> None:
+    def __init__(self, store: Store, spec: TableSpec, cache: RowCache) -> None:
         self._store = store
+        self._cache = cache
         self._row = spec.row
         self._name = spec.name
         self._prefix = f"{spec.name}\x00"
-        self._half = max(1, cached_rows // 2)
         self._young: dict[str, Any] = {}
         self._old: dict[str, Any] = {}
         self._absent: set[str] = set()
@@ -244,8 +262,19 @@ class StoreTable:
 
     def _remember(self, key: str, row: Any) -> None:
         self._young[key] = row
-        if len(self._young) >= self._half:
+        self._turn_over()
+
+    def _turn_over(self) -> None:
+        kept = len(self._young)
+        if kept == 1:
+            self._cache.join(self)
+        if kept >= self._cache.half:
             self._old, self._young = self._young, {}
+
+    @property
+    def kept(self) -> int:
+        """Rows in memory."""
+        return len(self._young) + len(self._old)
 
     def prefetch(self, keys: Iterable[str]) -> None:
         """Reads the rows that are not cached in one call."""
@@ -294,5 +323,4 @@ class StoreTable:
                 young[key] = row
             else:
                 self.size += 1  # a row that was there had been read, so it would be cached
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, {}
+        self._turn_over()

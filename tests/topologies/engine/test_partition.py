@@ -15,7 +15,7 @@ from topologies.engine.memory import MemoryBase
 from topologies.engine.partition import Partition
 from topologies.engine.seams import SYSTEM
 from topologies.engine.step import Place, Raw
-from topologies.engine.store import StoreTable, encode_row, rocksdb_stores, row_key
+from topologies.engine.store import RowCache, StoreTable, encode_row, rocksdb_stores, row_key
 from topologies.payments import CORE
 
 
@@ -133,7 +133,7 @@ def test_rows_that_mean_nothing_any_more_are_swept_away(tmp_path):
     store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     rows = {f"{number:032x}": BoundKey("f" * 32, 100 if number % 2 else 10_000) for number in range(50)}
     store.write([(row_key("idempotency", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
-    tables = {spec.name: StoreTable(store, spec, 100) for spec in CORE.tables()}
+    tables = {spec.name: StoreTable(store, spec, RowCache(100)) for spec in CORE.tables()}
     zero = {topic.name: 0 for topic in CORE.inputs}
     state = SimpleNamespace(offsets=zero, step=0, at=0, tables=tables, store=store)
     partition = Partition(Place(CORE, 0, 4, Rules(), "hash"), state, Limits(sweep_rows=8), SYSTEM)

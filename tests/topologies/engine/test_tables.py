@@ -10,7 +10,7 @@ from streams.tables import MemoryTable, TableSpec
 from topologies.engine.limits import Limits
 from topologies.engine.memory import MemoryBase
 from topologies.engine.overlay import Overlay
-from topologies.engine.store import StoreTable, encode_row, rocksdb_stores, row_key
+from topologies.engine.store import RowCache, StoreTable, encode_row, rocksdb_stores, row_key
 
 
 class Row(NamedTuple):
@@ -30,7 +30,7 @@ def table(request, tmp_path):
         yield Overlay(MemoryBase())
     else:
         store = rocksdb_stores(Limits()).open(tmp_path / "p0")
-        yield Overlay(StoreTable(store, SPEC, 4))
+        yield Overlay(StoreTable(store, SPEC, RowCache(4)))
         store.close()
 
 
@@ -63,7 +63,7 @@ def test_the_first_rows_come_in_the_order_of_their_keys(table):
 def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
     """Whatever is put, deleted, kept and dropped, both know the same rows; kept rows survive a reopening."""
     store = rocksdb_stores(Limits()).open(tmp_path_factory.mktemp("store") / "p0")
-    table = Overlay(StoreTable(store, SPEC, 2))
+    table = Overlay(StoreTable(store, SPEC, RowCache(2)))
     kept, now = {}, {}
     for call, key, number in calls:
         if call == "put":
@@ -86,7 +86,7 @@ def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
     folder = store.folder
     store.close()
     again = rocksdb_stores(Limits()).open(folder)
-    assert {k: row[:2] for k, row in StoreTable(again, SPEC, 2).first("z", 10)} == kept
+    assert {k: row[:2] for k, row in StoreTable(again, SPEC, RowCache(2)).first("z", 10)} == kept
     again.close()
 
 
@@ -95,7 +95,7 @@ def test_rows_that_are_not_in_the_cache_are_read_together(tmp_path):
     store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     rows = {f"k{number}": Row("x", number, (("a", 1),)) for number in range(50)}
     store.write([(row_key("things", key), encode_row(row)) for key, row in rows.items()], {"step": 1})
-    table = StoreTable(store, SPEC, 100)
+    table = StoreTable(store, SPEC, RowCache(100))
     table.prefetch([*rows, "absent", "k1"])
     store.close()
     assert table.get("k49") == Row("x", 49, [["a", 1]])
@@ -118,7 +118,7 @@ def test_a_table_knows_about_how_many_rows_it_has(tmp_path):
     store = rocksdb_stores(Limits()).open(tmp_path / "p0")
     store.write([(row_key("things", f"k{n}"), encode_row(Row("x", n))) for n in range(7)], {"step": 1})
     store.write([(row_key("thingz", "other"), encode_row(Row("x")))], None)
-    table = StoreTable(store, SPEC, 100)
+    table = StoreTable(store, SPEC, RowCache(100))
     table.measure()
     assert table.size == 7
     overlay = Overlay(table)
@@ -129,3 +129,25 @@ def test_a_table_knows_about_how_many_rows_it_has(tmp_path):
     overlay.keep()
     assert table.size == 7
     store.close()
+
+
+def test_all_tables_of_a_worker_keep_no_more_rows_than_it_has_memory_for(tmp_path):
+    """One setting bounds memory, whatever the number of partitions, tables and accounts."""
+    most = 60
+    cache, stores = RowCache(most), rocksdb_stores(Limits(memtable_mb=1))
+    store = stores.open(tmp_path / "p0")
+    try:
+        tables = [StoreTable(store, SPEC._replace(name=f"t{n}"), cache) for n in range(3)]
+        for n in range(1_000):
+            table = tables[n % 3]
+            store.write([(row_key(f"t{n % 3}", f"k{n}"), encode_row(Row(n)))], None)
+            assert table.get(f"k{n}") is not None
+        assert sum(table.kept for table in tables) <= most
+        assert all(table.kept for table in tables)
+    finally:
+        store.close()
+
+
+def test_the_row_cache_follows_from_the_memory_that_is_set():
+    """More memory, more rows; little memory still works."""
+    assert Limits(memory_mb=1_024).cached_rows > Limits(memory_mb=512).cached_rows > Limits(memory_mb=1).cached_rows > 0
