@@ -6,12 +6,12 @@ in the TOML file. Any of them may end in `_FILE` and name a file that holds the 
 
 import os
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -19,14 +19,19 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as PydanticSettingsError
 
+from headrace.gateway.endpoints import notification_of
 from headrace.librdkafka import SECRET, VARIABLES, UnknownOption, checked, option_name
+from headrace.windows import settlement_of
+from schemas.codec import STRING_MOST
 from streams.rules import Rules, ScreeningRules, screening_rules
 from topologies.engine.config import ClusterConfig, EngineConfig
+from topologies.engine.identity import settings_json
 from topologies.engine.limits import LIMITS, Limits
 
 PREFIX = "HEADRACE_"
 CONFIG_FILE = "headrace.toml"
 SECOND = 1_000_000
+Rule = TypeVar("Rule")
 ELSEWHERE = frozenset(
     {"CACHE", "MAVEN_REPOSITORY", "BROKER_HEAP", "CRASH_AT", "STOP_AT", "WRONG_CLOCK", "CONFIG", "LIVES", "SUPERVISED"}
 )
@@ -98,6 +103,16 @@ class Settings(BaseSettings):
     """Replicas of new topics; None: what the brokers are set to."""
     screening: Path | None = None
     """TOML file with screening's thresholds; None takes headrace/screening.toml."""
+    settlement: Path | None = None
+    """TOML file with fees and settlement windows; None takes headrace/settlement.toml."""
+    endpoints: Path | None = None
+    """TOML file with the webhook endpoints (headrace/gateway/endpoints.py); None: there are none."""
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    """Port of the gateway's streams and pages; 0 takes a free one; None: 6065, or a free one where `port` is 0."""
+    gateway_allow_loopback: bool = False
+    """Webhooks may go to this machine, also by http: for tests."""
+    gateway_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/@\s]+$")], ...] = ()
+    """Origins, such as https://pay.example, under which the gateway may be reached and its streams be read."""
     web_host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 6066
     """Port of /metrics, /livez and /readyz; 0 takes a free one."""
@@ -151,17 +166,17 @@ class Settings(BaseSettings):
         )
 
     def rules(self) -> Rules:
-        """The rules with screening's thresholds. Raises SettingsError where the screening file is wrong."""
-        found = resources.files("headrace") / "screening.toml" if self.screening is None else self.screening
-        try:
-            content = tomllib.loads(found.read_text(encoding="utf-8"))
-            return self.rule.rules(screening_rules(content))
-        except OSError as error:
+        """The rules with screening's thresholds, fees, windows and endpoints. Raises SettingsError where a file is wrong."""
+        rules = self.rule.rules(_rule_file("screening", self.screening, screening_rules))
+        rules = replace(rules, settlement=_rule_file("settlement", self.settlement, settlement_of))
+        if self.endpoints is not None:
+            rules = replace(rules, notification=_rule_file("endpoints", self.endpoints, notification_of))
+        if (size := len(settings_json(rules))) > STRING_MOST:
             raise SettingsError(
-                f"the screening file {found} can't be read: {error.strerror}; set HEADRACE_SCREENING to one that can"
-            ) from error
-        except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
-            raise SettingsError(f"the screening file {found} is wrong: {error}; correct it there") from error
+                f"the rules have {size} bytes as JSON, and headrace.settings keeps {STRING_MOST} of them; "
+                "name fewer endpoints, accounts or merchants"
+            )
+        return rules
 
     def shown(self) -> dict[str, Any]:
         """The effective values for people to see, secrets masked."""
@@ -191,6 +206,19 @@ class _Environment(EnvSettingsSource):
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in self._variables.items()}
+
+
+def _rule_file(name: str, named: Path | None, rules_of: Callable[[dict[str, Any]], Rule]) -> Rule:
+    """The rules in a TOML file, or in the one that is built in. Raises SettingsError."""
+    found = resources.files("headrace") / f"{name}.toml" if named is None else named
+    try:
+        return rules_of(tomllib.loads(found.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SettingsError(
+            f"the {name} file {found} can't be read: {error.strerror}; set {PREFIX}{name.upper()} to one that can"
+        ) from error
+    except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise SettingsError(f"the {name} file {found} is wrong: {error}; correct it there") from error
 
 
 def load(*, config: Path | None = None, options: Iterable[str] = (), **flags: Any) -> Settings:

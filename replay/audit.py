@@ -1,4 +1,4 @@
-"""The audit: judges a cluster by its topics (invariants 1 to 6 and 10 of docs/architecture.md).
+"""The audit: judges a cluster by its topics (invariants 1 to 7 and 10 of docs/architecture.md).
 
 It shares no code with the decisions that it judges; what else it may be asked (stores, a replay, committed
 offsets: 6, 8 and 9) is told by `replay.state`, and only a replay runs them again. A running system is judged at one cut:
@@ -14,6 +14,8 @@ offsets: 6, 8 and 9) is told by `replay.state`, and only a replay runs them agai
    really was in, and a credit is decided inside it exactly if it was read inside it.
 5. At the end the journal is read once more. No partition may hold more records of a source than the
    journal accounts for by then, nor fewer than it did at first.
+
+Settlement is judged at the cut that the journal's first end makes for its own steps: what they read of the postings.
 """
 
 from array import array
@@ -22,19 +24,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replay.books import Account, Books
 from replay.fates import Fates
-from replay.journal import ANYBODY, Cut, Journal, Route, Tally, compare
+from replay.journal import ANYBODY, CORE, SETTLEMENT, Cut, Journal, Route, Tally, compare
+from replay.lettered import last_headers, origin_of
 from replay.letters import receipts
-from replay.outcomes import APPLIED, Outcomes
+from replay.outcomes import AFTERWARDS, APPLIED, Outcomes
 from replay.reader import Place, Raw, Reader
 from replay.redriven import Copies, is_copy
+from replay.rest import at_rest
+from replay.settled import Settled
 from replay.source import LETTERS, Progress, Source
 from replay.standing import Group
 from replay.state import Further, State
-from replay.verdicts import AuditReport, Check, Verdict, Verdicts, plain
+from replay.verdicts import AuditReport, Check, Verdicts, plain
 from schemas import codec
 from schemas.codec import Undecodable
 from schemas.events import PaymentEvent
@@ -42,9 +47,10 @@ from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig
 from topologies.topics import (
     ACCOUNT_EVENTS,
+    BATCHES,
     COMMANDS,
-    CONTRACT,
     CREDITS,
+    DELIVERIES,
     EVENTS,
     INTENTS,
     JOURNAL,
@@ -54,8 +60,11 @@ from topologies.topics import (
     Topic,
 )
 
+if TYPE_CHECKING:
+    from replay.stores import Stores
+
 READ = (JOURNAL, COMMANDS, ACCOUNT_EVENTS, REVERSALS, CREDITS, EVENTS, INTENTS, POSTINGS)
-"""Topics that must be there, in the order in which they are read; dead letters are read where there are any."""
+"""Topics that must be there, in the order in which they are read; what other roles write and letters, where there are any."""
 EACH = 50_000
 """Records between two lines of progress."""
 
@@ -78,17 +87,19 @@ def audit(
     Raises replay.reader.Unreachable, TopicMissing, and replay.source.NoStores.
     """
     with ExitStack() as opened:
-        looked = again = None
+        looked: list[Stores] = []
+        again = None
         if home is not None:
             from replay.stores import open_stores
 
             looked = open_stores(opened, cluster, home)
+        from topologies.payments import PLANS
+
         if replay:
             from replay.same_bytes import replay_of
-            from topologies.payments import CORE
 
-            again = replay_of(CORE, lambda: opened.enter_context(_reader(cluster)))
-        further = Further(again, looked, opened.enter_context(Group(cluster)))
+            again = replay_of(list(PLANS.values()), lambda: opened.enter_context(_reader(cluster)))
+        further = Further(again, looked, {role: opened.enter_context(Group(cluster, role)) for role in PLANS})
         return judge(opened.enter_context(_reader(cluster)), quiet=quiet, further=further, progress=progress)
 
 
@@ -114,6 +125,8 @@ class _Audit:
         self._counts = source.require([topic.name for topic in READ])
         self._partitions = self._counts[INTENTS.name]
         self._letter_topics = sorted(name for name in self._counts if name.startswith(LETTERS))
+        self._read = [topic.name for topic in READ]
+        self._read += [topic.name for topic in (BATCHES, DELIVERIES) if topic.name in self._counts]
         self._verdicts = Verdicts()
         self._state = State(further, source, self._verdicts, quiet=quiet)
         self._journal = Journal(self._verdicts, self._state.wanted())
@@ -121,6 +134,8 @@ class _Audit:
         self._codes: Counter[str] = Counter()
         self._ends: dict[Place, int] = {}
         self._copies = Copies()
+        self._lettered: dict[str, Tally] = {}
+        """By topic that one role alone writes: it may write there for the first time while the audit reads."""
 
     def run(self) -> AuditReport:
         begun = monotonic()
@@ -131,10 +146,11 @@ class _Audit:
             return AuditReport(ok=False, checks=(self._verdicts.still.check(),), seconds=monotonic() - begun)
         seen = self._source.ends([JOURNAL.name])
         self._steps(seen, None)
-        cut = self._journal.cut()
+        tallies = {role: Tally(self._journal.of(role).cut()) for role in (CORE, SETTLEMENT, *self._journal.roles())}
+        tally = tallies[CORE]
+        cut = tally.cut
         self._state.begin(self._journal, cut)
-        self._ends = self._source.ends([topic.name for topic in READ[1:]] + self._letter_topics + self._state.also())
-        tally = Tally(cut)
+        self._ends = self._source.ends(self._read[1:] + self._letter_topics + self._state.also())
         flags = self._flags(tally)
         outcomes = Outcomes(self._verdicts, self._partitions, cut)
         routes: dict[Route, array[int]] = {}
@@ -143,21 +159,25 @@ class _Audit:
         cut.close(routes)
         outcomes.leave_out(cut.outside(routes))
         tally.found.update({route: len(offsets) for route, offsets in routes.items()})
-        lost = self._dead_letters(outcomes, tally)
-        self._events(outcomes, tally)
+        lost = self._dead_letters(outcomes, tallies)
+        if DELIVERIES.name in self._counts:
+            self._count_only(DELIVERIES.name, tallies)
+        settled = self._batches(tallies[SETTLEMENT])
+        self._events(outcomes, tallies, settled)
         undecided = outcomes.undecided(lost)
         fates = self._intents(cut, outcomes)
         books = Books(self._verdicts, self._partitions, flags, fates.conflicts())
-        self._postings(tally, books)
-        self._compare_transit(books, undecided)
+        merchants = frozenset(account for account, held in flags.items() if "MERCHANT" in held)
+        self._postings(tally, books, settled, merchants)
+        books.compare_transit(undecided)
         ends = self._ends
         self._state.ask_offsets(self._journal, ends)
-        self._later(seen, cut, tally)
+        self._later(seen, tallies)
         self._state.end(self._journal, ends, self._ends, self._say)
-        return self._report((outcomes, fates, books), seconds=monotonic() - begun)
+        return self._report((outcomes, fates, books, settled), seconds=monotonic() - begun)
 
     def _uneven(self) -> str | None:
-        for name in [topic.name for topic in READ] + self._letter_topics:
+        for name in self._read + self._letter_topics:
             if self._counts[name] != self._partitions:
                 return (
                     f"{name} has {self._counts[name]} partitions, {INTENTS.name} {self._partitions}: records of one "
@@ -255,19 +275,21 @@ class _Audit:
             routes.setdefault((home, CREDITS.name, partition), array("q")).append(offset)
             outcomes.credit(partition, offset, credit)
 
-    def _dead_letters(self, outcomes: Outcomes, tally: Tally) -> set[tuple[str, int, int]]:
+    def _dead_letters(self, outcomes: Outcomes, tallies: Mapping[str, Tally]) -> set[tuple[str, int, int]]:
         """Counts letters inside the cut and compares them with the journal; gives the inputs they stand for."""
         lost: set[tuple[str, int, int]] = set()
         for topic in self._letter_topics:
+            role = self._journal.writer_of(topic)
+            tally = self._lettered[topic] = Tally(tallies[role].cut)
             for raw in self._raws(topic):
-                headers = _last_headers(raw)
-                origin = self._origin(headers)
+                headers = last_headers(raw)
+                origin = origin_of(headers, self._partitions)
                 if origin is not None:
                     self._copies.letter(raw, origin)
                 if not tally.inside(raw.partition, topic, raw.partition):
                     continue
                 self._codes[headers.get("headrace.error.code", "none")] += 1
-                if origin is None or origin not in self._journal.letters:
+                if origin is None or origin not in self._journal.of(role).letters:
                     self._verdicts.counts.offends(
                         f"{topic} partition {raw.partition} offset {raw.offset}: its __dlq.errors headers name "
                         f"{origin or 'no input'}, of which the journal knows no dead letter"
@@ -278,21 +300,34 @@ class _Audit:
                 lost.add(origin)
         return lost
 
-    def _origin(self, headers: Mapping[str, str]) -> tuple[str, int, int] | None:
-        """(topic without prefix, partition, offset) of the input that became a letter."""
-        named = headers.get("__dlq.errors.topic", "")
-        topic = next((topic.name for topic in CONTRACT if named.endswith(topic.name)), None)
-        partition, offset = headers.get("__dlq.errors.partition", ""), headers.get("__dlq.errors.offset", "")
-        if topic is None or not partition.isdecimal() or not offset.isdecimal() or int(partition) >= self._partitions:
-            return None
-        return topic, int(partition), int(offset)
+    def _count_only(self, topic: str, tallies: Mapping[str, Tally]) -> None:
+        """A topic that one role writes on its own partitions, and that nothing else is asked of."""
+        tally = self._lettered[topic] = Tally(tallies[self._journal.writer_of(topic)].cut)
+        for raw in self._raws(topic):
+            tally.inside(raw.partition, topic, raw.partition)
 
-    def _events(self, outcomes: Outcomes, tally: Tally) -> None:
+    def _batches(self, tally: Tally) -> Settled:
+        """The batches that settlement has closed."""
+        verdict, steps = self._verdicts.settled, self._journal.of(SETTLEMENT)
+        settled = Settled(verdict, self._partitions, tally.cut, steps.letters)
+        verdict.judged = BATCHES.name in self._counts
+        for partition, offset, batch in self._decoded(BATCHES) if verdict.judged else ():
+            if tally.inside(partition, BATCHES.name, partition):
+                settled.batch(partition, offset, batch)
+        return settled
+
+    def _events(self, outcomes: Outcomes, tallies: Mapping[str, Tally], settled: Settled) -> None:
         event: PaymentEvent
-        partitions, name = self._partitions, EVENTS.name
+        partitions, name, tally, further = self._partitions, EVENTS.name, tallies[CORE], tallies[SETTLEMENT]
         for partition, offset, event in self._decoded(EVENTS):
+            status = event.status
+            if status in AFTERWARDS:  # settlement writes it where the creditor lives
+                if further.inside(partition_of(event.creditor, partitions), name, partition):
+                    outcomes.statuses[str(status)] += 1
+                    settled.event(partition, offset, event)
+                continue
             # Only the creditor's partition writes COMPLETED and CAPTURED; all else is written at home (R15).
-            source = partition_of(event.creditor, partitions) if event.status in APPLIED else partition
+            source = partition_of(event.creditor, partitions) if status in APPLIED else partition
             if tally.inside(source, name, partition):
                 outcomes.event(partition, offset, event)
 
@@ -308,45 +343,37 @@ class _Audit:
         fates.close()
         return fates
 
-    def _postings(self, tally: Tally, books: Books) -> None:
+    def _postings(self, tally: Tally, books: Books, settled: Settled, merchants: frozenset[Account]) -> None:
         name, state = POSTINGS.name, self._state
         for partition, offset, posting in self._decoded(POSTINGS):
             if tally.inside(partition, name, partition):
                 books.post(partition, offset, posting)
+            settled.post(partition, offset, posting, merchants)
             state.post(partition, tally.found[partition, name, partition], posting)
+        settled.close()
 
-    def _compare_transit(self, books: Books, undecided: Mapping[tuple[str, str, str], int]) -> None:
-        for paid in sorted({*books.transit, *undecided}):
-            there, expected = books.transit.get(paid, 0), undecided.get(paid, 0)
-            if there != expected:
-                debtor, payment_id, currency = paid
-                meaning = (
-                    "money was debited that nobody will credit or return"
-                    if there > expected
-                    else "money will be credited that was never debited"
-                )
-                self._verdicts.transit.offends(
-                    f"payment {payment_id} of {debtor}: in-transit entries of {POSTINGS.name} leave {there} {currency}, "
-                    f"its undecided credits and reversals carry {expected}: {meaning}"
-                )
-
-    def _later(self, seen: Mapping[Place, int], cut: Cut, tally: Tally) -> None:
+    def _later(self, seen: Mapping[Place, int], tallies: dict[str, Tally]) -> None:
         """What the journal says by now bounds what may be there."""
         self._steps(self._source.ends([JOURNAL.name]), seen)
-        topics = frozenset(topic.name for topic in READ[2:] if topic != INTENTS) | frozenset(self._letter_topics)
-        compare(self._verdicts, topics, cut, self._journal, tally.found)
+        for topic, lettered in self._lettered.items():
+            role = self._journal.writer_of(topic)
+            tallies.setdefault(role, Tally(lettered.cut)).found.update(lettered.found)
+        topics = frozenset({*self._read[2:], *self._letter_topics} - {INTENTS.name})
+        for role, tally in tallies.items():
+            compare(self._verdicts.counts, topics, tally, self._journal.of(role))
         if REDRIVES.name in self._counts:
             self._copies.judge(receipts(self._source), self._verdicts.counts)
 
-    def _report(self, parts: tuple[Outcomes, Fates, Books], *, seconds: float) -> AuditReport:
-        outcomes, fates, books = parts
+    def _report(self, parts: tuple[Outcomes, Fates, Books, Settled], *, seconds: float) -> AuditReport:
+        outcomes, fates, books, settled = parts
         money, held = books.money()
         in_transit: Counter[str] = Counter()
         for (_debtor, _payment, currency), amount in books.transit.items():
             in_transit[currency] += amount
         checks = self._verdicts.checks()
         if self._quiet:
-            checks = (*checks, self._rest(outcomes, fates, books))
+            gathered = SETTLEMENT in self._journal.roles()
+            checks = (*checks, at_rest(outcomes, fates, books, settled if gathered else None))
         return AuditReport(
             ok=all(check.ok for check in checks),
             checks=checks,
@@ -363,21 +390,3 @@ class _Audit:
             in_transit={currency: amount for currency, amount in sorted(in_transit.items()) if amount},
             seconds=round(seconds, 3),
         )
-
-    def _rest(self, outcomes: Outcomes, fates: Fates, books: Books) -> Check:
-        verdict = Verdict("quiet", "intents, all answered; no money in transit")
-        verdict.examined = self._verdicts.fates.examined
-        if fates.waiting:
-            verdict.offends(f"{fates.waiting:,} intents of {INTENTS.name} wait: no step has read them yet")
-        asked = sum(len(home.asked) for home in outcomes.homes)
-        sent = sum(len(home.sent) for home in outcomes.homes)
-        if sent or asked:
-            verdict.offends(f"{sent:,} credits are undecided and {asked:,} repeats of them unanswered")
-        for (debtor, payment_id, currency), amount in books.transit.items():
-            verdict.offends(f"payment {payment_id} of {debtor}: {amount} {currency} are in transit")
-        return verdict.check()
-
-
-def _last_headers(raw: Raw) -> dict[str, str]:
-    """Headers as text; of several with one name the last counts, which the last to letter it wrote."""
-    return {name: (value or b"").decode("utf-8", "replace") for name, value in raw.headers or ()}

@@ -122,6 +122,22 @@ class Books:
         else:
             del self.transit[key]
 
+    def compare_transit(self, undecided: Mapping[Paid, int]) -> None:
+        """What the in-transit entries leave is what undecided credits and reversals carry (invariant 10)."""
+        for paid in sorted({*self.transit, *undecided}):
+            there, expected = self.transit.get(paid, 0), undecided.get(paid, 0)
+            if there != expected:
+                debtor, payment_id, currency = paid
+                meaning = (
+                    "money was debited that nobody will credit or return"
+                    if there > expected
+                    else "money will be credited that was never debited"
+                )
+                self._verdicts.transit.offends(
+                    f"payment {payment_id} of {debtor}: in-transit entries of ledger.postings leave {there} {currency}, "
+                    f"its undecided credits and reversals carry {expected}: {meaning}"
+                )
+
     def money(self) -> tuple[dict[str, dict[str, int]], dict[str, int]]:
         """Posted credits less posted debits, currency -> kind -> minor units; and customers' holds by currency."""
         found: dict[str, dict[str, int]] = {}

@@ -42,6 +42,11 @@ class Fates:
         self._ids: set[int] = set()
         self._suspects: dict[tuple[str, str], str] = {}
 
+    @property
+    def examined(self) -> int:
+        """Intents that steps have read."""
+        return self._verdicts.fates.examined
+
     def intent(self, partition: int, offset: int, intent: Intent | None) -> None:
         """The next intent of a partition; None where its bytes can't be read."""
         home = self._homes[partition]

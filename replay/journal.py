@@ -3,20 +3,21 @@
 A record belongs to a step by its *source*, the partition whose step wrote it, which every record of
 the contract tells by its fields, and by its place: the records of one source stand on an output
 partition in the order of its steps. So the n-th record of a source on (topic, partition) lies inside
-the cut if n is at most the sum of the journal's counts for it.
+the cut if n is at most the sum of the journal's counts for it. Every role has steps, a source and a cut
+of its own.
 """
 
 from array import array
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from replay.verdicts import Verdicts
+from replay.verdicts import Verdict, Verdicts
 from schemas.events import JournalRecord
 from topologies.topics import ACCOUNT_EVENTS, POSTINGS
 
-CORE = "core"
-"""The role whose steps move money."""
+CORE, SETTLEMENT = "core", "settlement"
+"""The roles whose steps move money, and gather merchants' credits."""
 ANYBODY = -1
 """Stands for all sources together where a record does not tell its own: answers to commands and claims."""
 STEPS_BACK = 512
@@ -92,25 +93,57 @@ class Mark(NamedTuple):
 
 
 class Journal:
-    """All steps, folded; checks that they join. `wanted`: (partition, step) of steps to be kept in `marks`."""
+    """All steps, folded by role. `wanted`: by role, (partition, step) of steps to be kept in `marks`."""
 
-    def __init__(self, verdicts: Verdicts, wanted: Collection[tuple[int, int]] = ()) -> None:
+    def __init__(self, verdicts: Verdicts, wanted: Mapping[str, set[tuple[int, int]]] | None = None) -> None:
         self._verdict = verdicts.journal
-        self._wanted = wanted
+        self._wanted = wanted or {}
+        self._roles: dict[str, Steps] = {}
+        self.of(CORE)
+
+    def of(self, role: str) -> "Steps":
+        """A role's steps; none where it has not taken any."""
+        steps = self._roles.get(role)
+        if steps is None:
+            steps = self._roles[role] = Steps(role, self._verdict, self._wanted.get(role, set()))
+        return steps
+
+    def roles(self) -> list[str]:
+        """The core and every other role that has taken a step."""
+        return [role for role, steps in self._roles.items() if role == CORE or steps.nexts]
+
+    def writer_of(self, topic: str) -> str:
+        """The role whose steps alone write to a topic; the core where none has."""
+        return next((role for role, steps in self._roles.items() if topic in steps.topics), CORE)
+
+    def add(self, partition: int, offset: int, step: JournalRecord) -> None:
+        """The next record of a partition of the journal."""
+        self._verdict.examined += 1
+        self.of(step.role).add(partition, offset, step)
+
+    def last_steps(self) -> dict[str, dict[int, int]]:
+        """The last step of each partition, by role."""
+        return {role: steps.last_steps() for role, steps in self._roles.items()}
+
+
+class Steps:
+    """The steps of one role, folded; checks that they join."""
+
+    def __init__(self, role: str, verdict: Verdict, wanted: set[tuple[int, int]]) -> None:
+        self.role, self._verdict, self._wanted = role, verdict, wanted
         self.marks: dict[tuple[int, int], Mark] = {}
-        self._last: dict[tuple[str, int], tuple[int, int]] = {}
+        self._last: dict[int, tuple[int, int]] = {}
         self.nexts: dict[Place, int] = {}
         self.written: dict[Route, int] = {}
+        self.topics: set[str] = set()
+        """Every topic that the steps have written to."""
         self.letters: set[tuple[str, int, int]] = set()
         """(topic, partition, offset) of every input that became a dead letter."""
         self._recent: dict[int, deque[JournalRecord]] = {}
 
     def add(self, partition: int, offset: int, step: JournalRecord) -> None:
-        """The next record of a partition of the journal."""
-        self._verdict.examined += 1
+        """The next step of a partition."""
         self._joins(partition, offset, step)
-        if step.role != CORE:
-            return
         for read in step.inputs:
             self._reads(partition, offset, step, read)
             self.nexts[read.topic, partition] = read.next_offset
@@ -118,6 +151,7 @@ class Journal:
         for topic, to, count in step.outputs:
             route = (source_of(partition, topic), topic, to)
             written[route] = written.get(route, 0) + count
+            self.topics.add(topic)
         for topic, letter, _code in step.dead_letters:
             self.letters.add((topic, partition, letter))
         self._recent.setdefault(partition, deque(maxlen=STEPS_BACK)).append(step)
@@ -135,7 +169,7 @@ class Journal:
 
     def last_steps(self) -> dict[int, int]:
         """The last step of each partition."""
-        return {partition: step for (role, partition), (step, _at) in self._last.items() if role == CORE}
+        return {partition: step for partition, (step, _at) in self._last.items()}
 
     def around(self, partition: int, step: int) -> tuple[dict[str, int], dict[str, int]]:
         """Offsets by input topic up to which a recent step had read, and from which the next one went on.
@@ -152,19 +186,21 @@ class Journal:
         return found
 
     def _joins(self, partition: int, offset: int, step: JournalRecord) -> None:
-        number, at = self._last.get((step.role, partition), (0, 0))
+        number, at = self._last.get(partition, (0, 0))
         where = f"headrace.journal partition {partition} offset {offset}, role {step.role}"
         if step.step != number + 1:
             meaning = "a step was committed twice" if step.step <= number else "a step was lost"
             self._verdict.offends(f"{where}: expected step {number + 1}, found {step.step}: {meaning}")
         if step.at < at:
             self._verdict.offends(f"{where}: step {step.step} is at {step.at}, its predecessor at {at}: time went back")
-        self._last[step.role, partition] = (step.step, step.at)
+        self._last[partition] = (step.step, step.at)
 
     def _reads(self, partition: int, offset: int, step: JournalRecord, read: tuple[str, int, int, int, bool]) -> None:
         topic, first, after, count, _to_end = read
         before = self.nexts.get((topic, partition), 0)
-        where = f"headrace.journal partition {partition} offset {offset}, step {step.step}, input {topic}"
+        where = (
+            f"headrace.journal partition {partition} offset {offset}, role {self.role}, step {step.step}, input {topic}"
+        )
         if first < before:
             self._verdict.offends(f"{where}: begins at {first}, but all below {before} were read: records read twice")
         if not 0 <= count <= after - first:
@@ -175,6 +211,7 @@ class Tally:
     """Counts what stands on each route, and tells which records lie inside the cut."""
 
     def __init__(self, cut: Cut) -> None:
+        self.cut = cut
         self._written = cut.written
         self.found: dict[Route, int] = {}
 
@@ -186,10 +223,10 @@ class Tally:
         return number <= self._written.get(route, 0)
 
 
-def compare(verdicts: Verdicts, topics: frozenset[str], cut: Cut, later: Journal, found: Mapping[Route, int]) -> None:
-    """Each route holds at least what the journal said at the cut, and at most what it says now."""
-    verdict = verdicts.counts
-    verdict.examined = sum(found.values())
+def compare(verdict: Verdict, topics: frozenset[str], tally: Tally, later: Steps) -> None:
+    """Each route of a role holds at least what the journal said at the cut, and at most what it says now."""
+    cut, found = tally.cut, tally.found
+    verdict.examined += sum(found.values())
     routes = {route for route in {*cut.written, *later.written} if route[1] in topics} | set(found)
     for route in sorted(routes):
         source, topic, partition = route

@@ -6,14 +6,11 @@ A worker that ends a checkpoint deletes the log's head, also while it is read he
 from collections import defaultdict
 from collections.abc import Mapping
 
-from replay.journal import CORE
 from replay.reader import HeadDeleted, Raw
 from replay.source import Source
 from replay.verdicts import Verdict
 from topologies.engine.changelog import Head, by_table, unpack
-from topologies.topics import changelog
 
-CHANGELOG = changelog(CORE).name
 Rows = defaultdict[str, dict[bytes, bytes | None]]
 """By table and key; None: deleted."""
 

@@ -1,6 +1,6 @@
 """Invariant 8: the journal's steps, taken once more, give the records that are on the topics, byte for byte.
 
-Partition after partition is run from its first step on, at the journal's times, over the same inputs and
+Role after role and partition after partition is run from its first step on, at the journal's times, over the same inputs and
 the same prefix of the table of aliases (`topologies.engine.rerun`). Dead-letter headers and sweeps of
 expired rows are left out. Two bounds make it exact beside running workers: every step up to the first end
 of the journal must be found whole on the topics, and every record below the topics' ends, which were
@@ -10,12 +10,12 @@ Kept in memory: one partition's rows, and eight bytes per record (a keyed 64-bit
 """
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from replay.differences import Pair, difference
-from replay.expected import Expected, Merge
+from replay.expected import Expected, Merge, Writer
 from replay.logged import read_changelog
 from replay.reader import Place, Raw
 from replay.redriven import INNER, is_copy
@@ -34,12 +34,16 @@ EACH = 50_000
 """Records between two lines of progress."""
 
 
-def replay_of(plan: Plan, sources: Callable[[], Source]) -> Replay:
-    """A judge of invariant 8 for `replay.audit.judge`. `sources` opens one more reader of the cluster at each call."""
+def replay_of(plans: Sequence[Plan], sources: Callable[[], Source]) -> Replay:
+    """A judge of invariant 8 for `replay.audit.judge`. `sources` opens one more reader of the cluster at each call.
+
+    `plans`: those of all roles.
+    """
 
     def judge(span: Span, verdict: Verdict, say: Progress) -> None:
         with _calm_collector():
-            SameBytes(Again(plan, sources, span, say), sources(), plan, verdict).judge()
+            agains = [Again(plan, sources, span, say) for plan in plans if plan.role in span.inputs]
+            SameBytes(agains, sources(), span, verdict).judge()
 
     return judge
 
@@ -110,7 +114,7 @@ class Again:
     """Takes the journal's steps once more."""
 
     def __init__(self, plan: Plan, sources: Callable[[], Source], span: Span, say: Progress) -> None:
-        self._plan, self.span, self._say = plan, span, say
+        self.plan, self.span, self._say = plan, span, say
         self._journal = sources()
         self._inputs = {topic.name: sources() for topic in plan.inputs}
         self._claims = Claims(plan, span.partitions)
@@ -131,9 +135,9 @@ class Again:
             self._told[told.code_hash] = told
 
     def _read_claims(self) -> None:
-        if self._plan.shared is None:
+        if self.plan.shared is None:
             return
-        topic = self._plan.shared.topic.name
+        topic = self.plan.shared.topic.name
         for raw in self._journal.read(topic, self._journal.ends([topic])):
             self._claims.add(raw.partition, step_raw(raw))
 
@@ -146,11 +150,11 @@ class Again:
 
     def partition(self, number: int) -> Rerun:
         """A partition before its first step."""
-        return Rerun(self._plan, number, self.span.partitions, self._claims)
+        return Rerun(self.plan, number, self.span.partitions, self._claims)
 
     def steps(self, rerun: Rerun, partition: int) -> Iterator[Ran]:
         """Takes step after step. Raises Stray where that is not possible."""
-        decode, role, count = codec.decoder(JOURNAL.subject), self._plan.role, 0
+        decode, role, count = codec.decoder(JOURNAL.subject), self.plan.role, 0
         inputs = {topic: Stream(self._read(source, topic, partition)) for topic, source in self._inputs.items()}
         place = (JOURNAL.name, partition)
         for raw in self._journal.read(JOURNAL.name, {place: self.span.journal[place]}, self.span.starts):
@@ -164,12 +168,12 @@ class Again:
             rerun.tables.keep()
             before, count = count, count + sum(read.records for read in record.inputs)
             if count // EACH != before // EACH:
-                self._say(f"replay of partition {partition}: {count:,} records")
-        self._say(f"replay of partition {partition}: {count:,} records, done")
+                self._say(f"replay of {role}, partition {partition}: {count:,} records")
+        self._say(f"replay of {role}, partition {partition}: {count:,} records, done")
 
     def _read(self, source: Source, topic: str, partition: int) -> Iterator[Raw]:
         place = (topic, partition)
-        return source.read(topic, {place: self.span.inputs.get(place, 0)}, self.span.starts)
+        return source.read(topic, {place: self.span.inputs[self.plan.role].get(place, 0)}, self.span.starts)
 
     def _take(self, rerun: Rerun, raw: Raw, record: JournalRecord, inputs: Mapping[str, Stream]) -> Ran:
         setting = self.setting(record.code_hash)
@@ -196,9 +200,10 @@ class Again:
 class SameBytes:
     """The judge of invariant 8."""
 
-    def __init__(self, again: Again, source: Source, plan: Plan, verdict: Verdict) -> None:
-        self._again, self._source, self._plan, self._verdict = again, source, plan, verdict
-        self._span = again.span
+    def __init__(self, agains: Sequence[Again], source: Source, span: Span, verdict: Verdict) -> None:
+        """`agains`: one of each role."""
+        self._agains = {again.plan.role: again for again in agains}
+        self._source, self._span, self._verdict = source, span, verdict
         self._expected = Expected()
         self._rows: list[str] = []
         """What is wrong with rows; told last, as records say more."""
@@ -208,8 +213,9 @@ class SameBytes:
 
     def judge(self) -> None:
         """Runs every partition and compares."""
-        for partition in range(self._span.partitions):
-            self._run(partition)
+        for again in self._agains.values():
+            for partition in range(self._span.partitions):
+                self._run(again, partition)
         for place in self._expected.places():
             self._compare(place)
         for told in self._rows:
@@ -218,32 +224,32 @@ class SameBytes:
         for why, count in self._uncompared.items():
             self._verdict.note(f"{count:,} steps are not comparable, their bytes may differ: {why}")
 
-    def _run(self, partition: int) -> None:
+    def _run(self, again: Again, partition: int) -> None:
         """All steps of a partition: what they write is kept as expected; their journal and rows are compared."""
-        rerun, at = self._again.partition(partition), 0
+        rerun, at, role = again.partition(partition), 0, again.plan.role
         soft = False
         passing: dict[tuple[str, str], set[bytes | None]] = {}
         try:
-            for ran in self._again.steps(rerun, partition):
-                whole = ran.record.step <= self._span.whole.get(partition, 0)
+            for ran in again.steps(rerun, partition):
+                whole = ran.record.step <= self._span.whole.get(role, {}).get(partition, 0)
                 self._steps += 1
-                if why := self._again.setting(ran.record.code_hash).why:
+                if why := again.setting(ran.record.code_hash).why:
                     self._uncompared[why] = self._uncompared.get(why, 0) + 1
                     soft = self._expected.loose = True
                 else:
                     if not soft:
                         self._compare_journal(ran)
-                    self._expected.add(partition, ran.written(), whole=whole, soft=soft)
+                    self._expected.add((role, partition), ran.written(), whole=whole, soft=soft)
                 if not whole:
                     _note_passing(passing, rerun)
                 at = ran.record.at
         except Stray as stray:
-            told = f"partition {partition}: {stray}"
+            told = f"role {role}, partition {partition}: {stray}"
             self._verdict.note(told) if soft else self._verdict.offends(told)
             self._expected.loose = True
             return
         if not soft:
-            self._compare_rows(rerun, partition, at, passing)
+            self._compare_rows((again, rerun), partition, at, passing)
 
     def _compare_journal(self, ran: Ran) -> None:
         again = ran.step.journal(ran.record.step, ran.record.alias_offsets, ran.outputs)
@@ -255,15 +261,20 @@ class SameBytes:
             )
 
     def _compare_rows(
-        self, rerun: Rerun, partition: int, at: int, passing: Mapping[tuple[str, str], set[bytes | None]]
+        self,
+        ran: tuple[Again, Rerun],
+        partition: int,
+        at: int,
+        passing: Mapping[tuple[str, str], set[bytes | None]],
     ) -> None:
         """The last row of each key on the changelog is the one that the steps leave."""
-        topic = changelog(self._plan.role).name
+        again, rerun = ran
+        topic = changelog(again.plan.role).name
         if (topic, partition) not in self._span.ends:
             return
         history = read_changelog(self._source, topic, {partition: self._span.ends[topic, partition]})[partition]
         history.tell(self._verdict)
-        own = {spec.name for spec in self._plan.tables()}
+        own = {spec.name for spec in again.plan.tables()}
         for table in sorted({*own, *history.at}):
             last = history.at[table]
             self._verdict.examined += len(last)
@@ -290,7 +301,7 @@ class SameBytes:
         elif (missing := merge.missing()) is not None:
             step, _ = self._capture(place, *missing)
             self._verdict.offends(
-                f"{topic} partition {partition}: step {step} of partition {missing[0]} writes a record that is not there"
+                f"{topic} partition {partition}: step {step} of {_writer(missing[0])} writes a record that is not there"
             )
         self._verdict.examined += merge.same
         if merge.other:
@@ -305,23 +316,30 @@ class SameBytes:
         found = (raw.key, raw.value)
         if (skipped := merge.skipped(hash(found))) is not None:
             step, _ = self._capture(place, *skipped)
-            return f"{where}: a record of step {step} of partition {skipped[0]} is missing before it"
+            return f"{where}: a record of step {step} of {_writer(skipped[0])} is missing before it"
         nearest: tuple[int, str] | None = None
         for source, number in merge.heads():
             step, pair = self._capture(place, source, number)
             count, told = difference(place[0], pair, found)
             if nearest is None or count < nearest[0]:
-                nearest = count, f"{where}: step {step} of partition {source} gives another record: {told}"
+                nearest = count, f"{where}: step {step} of {_writer(source)} gives another record: {told}"
         return f"{where}: no step writes this record" if nearest is None else nearest[1]
 
-    def _capture(self, place: Place, source: int, number: int) -> tuple[int, Pair]:
-        """Step and bytes of the n-th record (from 0) that a source partition writes to `place`: runs it again."""
-        for ran in self._again.steps(self._again.partition(source), source):
+    def _capture(self, place: Place, source: Writer, number: int) -> tuple[int, Pair]:
+        """Step and bytes of the n-th record (from 0) that a source writes to `place`: runs it again."""
+        role, partition = source
+        again = self._agains[role]
+        for ran in again.steps(again.partition(partition), partition):
             pairs = ran.written().get(place, [])
             if number < len(pairs):
                 return ran.record.step, pairs[number]
             number -= len(pairs)
         raise AssertionError(place)
+
+
+def _writer(source: Writer) -> str:
+    role, partition = source
+    return f"{role}'s partition {partition}"
 
 
 def _note_passing(passing: dict[tuple[str, str], set[bytes | None]], rerun: Rerun) -> None:

@@ -34,14 +34,14 @@ class Span(NamedTuple):
     """What a replay runs and compares. Offsets are those after the last record."""
 
     partitions: int
-    whole: Mapping[int, int]
-    """Last step by partition whose records must all be there."""
+    whole: Mapping[str, Mapping[int, int]]
+    """By role, the last step by partition whose records must all be there."""
     ends: Mapping[Place, int]
-    """Ends of the topics that steps write, the changelog too."""
+    """Ends of the topics that steps write, the changelogs too."""
     journal: Mapping[Place, int]
     """Ends of the journal, taken when all below `ends` was decided: the last steps that are run."""
-    inputs: Mapping[Place, int]
-    """Up to where those steps have read."""
+    inputs: Mapping[str, Mapping[Place, int]]
+    """By role, up to where those steps have read."""
     starts: Mapping[Place, int]
     """The first offsets of all these topics."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, Self
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from replay.journal import CORE, Journal
+from replay.journal import CORE, Steps
 from replay.reader import CALL_S, Place, Unreachable, consumer
 from replay.source import Source
 from replay.verdicts import Verdict
@@ -129,13 +129,14 @@ def tell_open(places: Mapping[Place, int], ends: Mapping[Place, int], verdict: V
 
 
 def compare_offsets(
-    source: Source, committed: Mapping[Place, Committed], before: Mapping[int, int], journal: Journal, verdict: Verdict
+    source: Source, committed: Mapping[Place, Committed], before: Mapping[int, int], steps: Steps, verdict: Verdict
 ) -> None:
     """Committed offsets agree with the journal, as a worker's recovery checks it.
 
-    `before`: each partition's last step when the offsets had not been asked for yet; `journal` has been read on since.
+    `before`: each partition's last step when the offsets had not been asked for yet; `steps`, the role's, have been
+    read on since.
     """
-    after = journal.last_steps()
+    after = steps.last_steps()
     if after and not committed:
         verdict.note("the group has committed nothing here: no worker can go on from these topics")
         return
@@ -147,9 +148,9 @@ def compare_offsets(
         found_here = by_partition.get(partition, {})
         if not found_here and not before.get(partition, 0):
             continue  # its first step came after the offsets were asked for
-        steps = {found.step for found in found_here.values()}
-        where = f"partition {partition}"
-        if len(steps) != 1 or not (step := next(iter(steps))).isdecimal():
+        stands = {found.step for found in found_here.values()}
+        where = f"role {steps.role}, partition {partition}"
+        if len(stands) != 1 or not (step := next(iter(stands))).isdecimal():
             verdict.offends(f"{where}: committed offsets stand at different steps or none: {_told(found_here)}")
         elif not before.get(partition, 0) <= int(step) <= after.get(partition, 0):
             verdict.offends(
@@ -157,14 +158,14 @@ def compare_offsets(
                 "no worker can go on from there"
             )
         else:
-            _compare_topics(source, partition, found_here, journal, verdict)
+            _compare_topics(source, partition, found_here, steps, verdict)
 
 
 def _compare_topics(
-    source: Source, partition: int, found: Mapping[str, Committed], journal: Journal, verdict: Verdict
+    source: Source, partition: int, found: Mapping[str, Committed], steps: Steps, verdict: Verdict
 ) -> None:
     step = int(next(iter(found.values())).step)
-    read, following = journal.around(partition, step)
+    read, following = steps.around(partition, step)
     for topic in sorted({*found, *read}):
         where, least = f"{topic} partition {partition}", read.get(topic, 0)
         if topic not in found:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from replay.journal import Journal
-from replay.logged import CHANGELOG, History, read_changelog
+from replay.journal import CORE, Steps
+from replay.logged import History, read_changelog
 from replay.reader import Place
 from replay.rows import ACCOUNTS, Rows
 from replay.source import NoStores, Source
@@ -20,7 +20,9 @@ from topologies.engine.admin import identity_of
 from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import StoreFailed
 from topologies.engine.inspect import Snapshot, store_folders
-from topologies.payments import CORE
+from topologies.payments import PLANS
+from topologies.plan import Plan
+from topologies.topics import changelog
 
 
 class Store(Protocol):
@@ -35,16 +37,20 @@ class Store(Protocol):
         """Key and JSON row of a table."""
 
 
-def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Stores":
-    """The stores under a folder of workers' state; `opened` closes them. Raises NoStores."""
-    folders = store_folders(home, cluster.prefix, CORE.role)
-    if not folders:
+def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "list[Stores]":
+    """The stores under a folder of workers' state, by role; `opened` closes them. Raises NoStores."""
+    folders = {role: store_folders(home, cluster.prefix, role) for role in PLANS}
+    if not any(folders.values()):
         raise NoStores(
             f"no store of a worker with the topic prefix {cluster.prefix!r} is under {home / 'state'}; set "
             "HEADRACE_HOME to the folder that it was where the worker ran"
         )
-    found, broken, left_out = [], [], []
     cluster_id = identity_of(cluster)
+    return [_stores_of(opened, PLANS[role], each, cluster_id) for role, each in folders.items() if each]
+
+
+def _stores_of(opened: ExitStack, plan: Plan, folders: Sequence[tuple[Path, int]], cluster_id: str) -> "Stores":
+    found, broken, left_out = [], [], []
     for folder, partition in folders:
         try:
             snapshot = opened.enter_context(Snapshot(folder, partition))
@@ -55,21 +61,27 @@ def open_stores(opened: ExitStack, cluster: ClusterConfig, home: Path) -> "Store
             found.append(snapshot)
         else:
             left_out.append(f"the store {folder} {why}: a worker will not use it")
-    return Stores(found, [spec.name for spec in CORE.tables()], broken, left_out)
+    return Stores(found, [spec.name for spec in plan.tables()], plan.role, (broken, left_out))
 
 
 class Stores:
-    """Stores of one cluster's workers, each of which a worker would go on with.
+    """Stores of one role's workers, each of which a worker would go on with.
 
-    `broken` and `left_out`: sentences on those that can't be read, and on those that no worker would use.
+    `others`: sentences on those that can't be read, and on those that no worker would use.
     """
 
     def __init__(
-        self, stores: Iterable[Store], tables: Iterable[str], broken: Sequence[str] = (), left_out: Sequence[str] = ()
+        self,
+        stores: Iterable[Store],
+        tables: Iterable[str],
+        role: str = CORE,
+        others: tuple[Sequence[str], Sequence[str]] = ((), ()),
     ) -> None:
         self._stores = list(stores)
         self._tables = list(tables)
-        self._broken, self._left_out = broken, left_out
+        self.role = role
+        self._changelog = changelog(role).name
+        self._broken, self._left_out = others
 
     def tell(self, verdict: Verdict) -> None:
         """Says what can't be judged."""
@@ -82,9 +94,9 @@ class Stores:
         """(partition, step) of each: what the journal must remember."""
         return {(store.partition, store.meta["step"]) for store in self._stores}
 
-    def behind(self, journal: Journal, ends: Mapping[Place, int], verdict: Verdict) -> None:
+    def behind(self, steps: Steps, ends: Mapping[Place, int], verdict: Verdict) -> None:
         """No store stands at a step, an input or a changelog offset that Kafka does not have (invariant 9)."""
-        last = journal.last_steps()
+        last = steps.last_steps()
         for store in self._stores:
             verdict.examined += 1
             step, kafka = store.meta["step"], last.get(store.partition, 0)
@@ -92,22 +104,22 @@ class Stores:
             if step > kafka:
                 verdict.offends(f"{told}: Kafka is only at step {kafka}: the broker lost committed data")
                 continue
-            mark = journal.marks.get((store.partition, step))
+            mark = steps.marks.get((store.partition, step))
             for topic, offset in store.meta["offsets"].items():
                 least = mark.nexts.get(topic, 0) if mark else 0
-                most = journal.nexts.get((topic, store.partition), 0)
+                most = steps.nexts.get((topic, store.partition), 0)
                 if not least <= offset <= max(most, ends.get((topic, store.partition), 0)):
                     verdict.offends(f"{told}: has read {topic} up to {offset}, the journal says {least} at this step")
-            offset, end = store.meta["changelog"], ends.get((CHANGELOG, store.partition), 0)
+            offset, end = store.meta["changelog"], ends.get((self._changelog, store.partition), 0)
             if offset > end:
                 verdict.offends(
-                    f"{told}: has {CHANGELOG} up to {offset}, which ends at {end}: the broker lost committed data"
+                    f"{told}: has {self._changelog} up to {offset}, which ends at {end}: the broker lost committed data"
                 )
 
-    def account_rows(self, journal: Journal, verdict: Verdict) -> Iterator[tuple[int, Rows]]:
+    def account_rows(self, steps: Steps, verdict: Verdict) -> Iterator[tuple[int, Rows]]:
         """The account rows of each store, to be compared with the postings of its partition."""
         for store in self._stores:
-            mark = journal.marks.get((store.partition, store.meta["step"]))
+            mark = steps.marks.get((store.partition, store.meta["step"]))
             rows = Rows(f"the store {store.folder}", mark.postings if mark else 0, verdict)
             rows.add(store.rows(ACCOUNTS))
             yield store.partition, rows
@@ -115,10 +127,10 @@ class Stores:
     def compare(self, source: Source, ends: Mapping[Place, int], verdict: Verdict) -> None:
         """Every table of every store is the one that the changelog gives at the store's offset (invariant 6)."""
         for store in self._stores:
-            if (CHANGELOG, store.partition) not in ends:
+            if (self._changelog, store.partition) not in ends:
                 continue
             offset = store.meta["changelog"]
-            history = read_changelog(source, CHANGELOG, {store.partition: offset})[store.partition]
+            history = read_changelog(source, self._changelog, {store.partition: offset})[store.partition]
             history.tell(verdict)
             if offset < history.first:
                 verdict.note(

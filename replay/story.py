@@ -1,4 +1,4 @@
-"""A payment's whole story, in order across topics: intents, postings, credits, reversals, events, dead letters.
+"""A payment's whole story, in order across topics: intents, postings, credits, reversals, batches, events, letters.
 
 Topics have no common order, so a record stands by its time, but never before what it follows from: the second
 leg behind its credit, the way back behind the refusal, an event behind the ones with lower numbers (R15, R19).
@@ -11,11 +11,21 @@ from replay.letters import Letter, letter_of, letter_topics
 from replay.reader import Raw
 from replay.source import Source
 from schemas import codec
-from schemas.events import Credit, Direction, EntryCode, Intent, PaymentEvent, Posting, Reversal, Status
+from schemas.events import (
+    Credit,
+    Direction,
+    EntryCode,
+    Intent,
+    PaymentEvent,
+    Posting,
+    Reversal,
+    SettlementBatch,
+    Status,
+)
 from schemas.keys import partition_of
-from topologies.topics import CREDITS, EVENTS, INTENTS, POSTINGS, REVERSALS, Topic
+from topologies.topics import BATCHES, CREDITS, EVENTS, INTENTS, POSTINGS, REVERSALS, Topic
 
-_RANK = {Intent: 0, Posting: 1, Credit: 2, Reversal: 4, PaymentEvent: 6, Letter: 7}
+_RANK = {Intent: 0, Posting: 1, Credit: 2, Reversal: 4, SettlementBatch: 6, PaymentEvent: 7, Letter: 8}
 """What stands first of one moment; a posting of the second leg, or of the way back, one behind what it carries out."""
 _APPLIED = frozenset({Status.COMPLETED, Status.CAPTURED})
 
@@ -37,7 +47,7 @@ class Told(NamedTuple):
     at: int
     """When it happened, µs; of what a stranger sent, and of what was said again, when it was written."""
     record: Any
-    """Intent, Posting, Credit, Reversal, PaymentEvent, or `replay.letters.Letter`."""
+    """Intent, Posting, Credit, Reversal, SettlementBatch, PaymentEvent, or `replay.letters.Letter`."""
     debtor: str
 
     @property
@@ -83,8 +93,10 @@ class _Search:
         home = [told for topic in (INTENTS, EVENTS, REVERSALS, POSTINGS) for told in self._found(topic, homes)]
         yield from home
         away = every if self._debtor is None else {partition_of(name, self._count) for name in _creditors(home)}
-        yield from self._found(POSTINGS, away - homes)
+        gone = list(self._found(POSTINGS, away - homes))
+        yield from gone
         yield from self._found(CREDITS, away)
+        yield from self._batches([*home, *gone])
         yield from self._letters()
 
     def _found(self, topic: Topic, partitions: set[int]) -> Iterator[Told]:
@@ -105,6 +117,30 @@ class _Search:
                 ) from error
             if record.payment_id == self._payment and self._debtor in (None, record.debtor):
                 yield Told(topic.name, raw.partition, raw.offset, _time(record, raw), record, record.debtor or "")
+
+    def _batches(self, found: Sequence[Told]) -> Iterator[Told]:
+        """The settlement batches that the payment's credits are in; of one moment with the SETTLED that it was told by."""
+        if BATCHES.name not in self._source.require([]):
+            return
+        settled = {told.debtor: told.at for told in found if getattr(told.record, "status", None) == Status.SETTLED}
+        for told in found:
+            for entry in told.record.entries if isinstance(told.record, Posting) else ():
+                if entry.settled_sequence is None:
+                    continue
+                for raw, batch in self._batches_of(entry.account):
+                    if (
+                        batch.currency == entry.currency
+                        and batch.first_sequence <= entry.sequence <= batch.last_sequence
+                    ):
+                        at = settled.get(told.debtor, raw.timestamp)
+                        yield Told(BATCHES.name, raw.partition, raw.offset, at, batch, told.debtor)
+
+    def _batches_of(self, account: str) -> Iterator[tuple[Raw, SettlementBatch]]:
+        place = (BATCHES.name, partition_of(account, self._count))
+        decode, needle = codec.decoder(BATCHES.subject), account.encode()
+        for raw in self._source.read(BATCHES.name, {place: self._source.ends([BATCHES.name])[place]}):
+            if needle in (raw.value or b"") and (batch := decode(raw.value)).account == account:
+                yield raw, batch
 
     def _letters(self) -> Iterator[Told]:
         """Dead letters that are about the payment, or whose unreadable bytes hold its id."""

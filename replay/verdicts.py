@@ -64,6 +64,7 @@ class Verdicts:
         self.keys = Verdict("5 same key, same answer", "idempotency keys")
         self.rows = Verdict("6 account rows equal postings", "account rows", judged=False)
         self.stores = Verdict("6 stores equal changelogs", "rows", judged=False)
+        self.settled = Verdict("7 each member in one batch", "member entries", judged=False)
         self.replay = Verdict("8 replay gives the same bytes", "records", judged=False)
         self.ahead = Verdict("9 no store ahead of Kafka", "stores", judged=False)
         self.offsets = Verdict("9 offsets equal journal", "committed offsets", judged=False)
@@ -85,6 +86,7 @@ class Verdicts:
                 self.keys,
                 self.rows,
                 self.stores,
+                self.settled,
                 self.replay,
                 self.ahead,
                 self.offsets,

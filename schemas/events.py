@@ -383,3 +383,65 @@ class Redrive(NamedTuple):
     offset: int
     redriven_at: Micros
     redriven_by: str | None = None
+
+
+class DeliveryState(StrEnum):
+    """What is to be done."""
+
+    UNKNOWN = "UNKNOWN"
+    DUE = "DUE"
+    PARKED = "PARKED"
+
+
+class Delivery(NamedTuple):
+    """A payment's event on its way to a webhook endpoint. Key: debtor. Internal."""
+
+    endpoint: str
+    number: int
+    attempt: int
+    state: DeliveryState
+    decided_at: Micros
+    event_id: str
+    payment_id: str
+    intent_id: str
+    sequence: int
+    status: Status
+    payment_state: PaymentState
+    debtor: str
+    creditor: str
+    amount_minor: Minor
+    currency: str
+    occurred_at: Micros
+    reason: str | None = None
+    deadline_at: Micros | None = None
+    parked_for: str | None = None
+
+
+class AttemptAction(StrEnum):
+    """What happened, or is wanted."""
+
+    UNKNOWN = "UNKNOWN"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+    SLOW_DOWN = "SLOW_DOWN"
+    GONE = "GONE"
+    RESEND = "RESEND"
+    ENABLE = "ENABLE"
+    DISABLE = "DISABLE"
+
+
+class Attempt(NamedTuple):
+    """What became of calling an endpoint, or what somebody wants of it. Key: debtor or endpoint. Internal."""
+
+    endpoint: str
+    action: AttemptAction
+    occurred_at: Micros
+    debtor: str = ""
+    payment_id: str = ""
+    event_id: str = ""
+    number: int = 0
+    attempt: int = 0
+    http_status: int | None = None
+    reason: str | None = None
+    retry_after_s: int | None = None
+    resend: Delivery | None = None

@@ -69,6 +69,16 @@ def format_minor(amount_minor: int, currency: str) -> str:
     return f"{sign}{text[:-digits]}.{text[-digits:]}" if digits else sign + text
 
 
+def fee(amount_minor: int, bp: int, fixed_minor: int = 0) -> Minor:
+    """The fee of an amount: `bp` hundredths of a per cent, a half rounded up, and a fixed part; at most the amount (R47).
+
+    Raises ValueError for negative input.
+    """
+    if min(amount_minor, bp, fixed_minor) < 0:
+        raise ValueError(f"no fee of {amount_minor} by {bp} and {fixed_minor}: none may be negative")
+    return Minor(min(amount_minor, (amount_minor * bp + 5_000) // 10_000 + fixed_minor))
+
+
 def split(total_minor: int, weights: Sequence[int]) -> list[Minor]:
     """Parts of a total by weight that sum up to it exactly: largest remainder, a tie goes to the first (R47).
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from streams.notification_rules import NotificationRules
+from streams.settlement_rules import SettlementRules
+
 MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -158,3 +161,5 @@ class Rules:
     pan_guard: bool = True
     """R44."""
     screening: ScreeningRules = field(default_factory=ScreeningRules)
+    settlement: SettlementRules = field(default_factory=SettlementRules)
+    notification: NotificationRules = field(default_factory=NotificationRules)

@@ -29,6 +29,7 @@ from streams.books import (
     EVENTS,
     INTERNAL,
     KINDS,
+    MERCHANT,
     NO_CREDITS,
     POSTINGS,
     REVERSALS,
@@ -46,6 +47,7 @@ from streams.books import (
     purse_of,
     two_ids,
 )
+from streams.fees import fee_moves, lacks_room_for
 from streams.limits import limit_key, uncount
 from streams.rules import DAY
 from streams.tables import new
@@ -146,15 +148,20 @@ def _decide(received: Received, key: str, turn: LedgerTurn, records: list[Out]) 
     until = at + turn.rules.payment_kept + DAY
     account = turn.tables.accounts.get(value.creditor)
     transit = in_transit(value.currency, turn)
+    merchant = account is not None and account.flags & MERCHANT
+    fees = fee_moves(value.creditor, value.amount_minor, value.currency, turn) if merchant else ()
     refused = _refusal(value, account, transit, turn)
+    if refused is None and fees and lacks_room_for(fees, value.currency, turn):
+        refused = Reason.AM12
     if refused is not None:
         turn.tables.credits.put(key, CreditRow(until, at, None, refused))
         records.append(_reversal(value, ReversalAction.RETURN, refused, at))
         return
-    amount = value.amount_minor
+    amount, settled = value.amount_minor, value.settled_sequence if merchant else None
     moves = (
         (transit, EntryCode.PRINCIPAL, DEBITS_POSTED, amount, None, None),
-        (value.creditor, EntryCode.PRINCIPAL, CREDITS_POSTED, amount, value.debtor, value.settled_sequence),
+        (value.creditor, EntryCode.PRINCIPAL, CREDITS_POSTED, amount, value.debtor, settled),
+        *fees,
     )
     entries = post(turn.tables.accounts, value.currency, moves)
     posting_id, event_id = two_ids("credit", CREDITS, partition, received.offset)

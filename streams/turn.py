@@ -120,4 +120,4 @@ class Turn(Generic[Tables]):
     aliases: Mapping[str, AliasOwner]
     rules: Rules
     read_to_end: bool = False
-    """Whether the step reads every input to its end (R29)."""
+    """Whether all inputs were read to their ends before: the step takes nothing of them (R29)."""

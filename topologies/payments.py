@@ -1,6 +1,6 @@
 """The plan of headrace: who reads what, who hands on to whom. Start reading here."""
 
-from streams import admission, ledger, screening
+from streams import admission, ledger, notification, screening, settlement
 from topologies import topics
 from topologies.plan import Agent, Plan, SharedTable
 
@@ -40,5 +40,39 @@ CORE = Plan(
     shared=SharedTable("aliases", topics.ALIASES, admission.fold_alias),
 )
 
-PLANS = {plan.role: plan for plan in (CORE,)}
+SETTLEMENT = Plan(
+    role="settlement",
+    agents=(
+        Agent(
+            "settlement",
+            {topics.POSTINGS: settlement.gather},
+            outputs=(topics.BATCHES, topics.EVENTS),
+            tables=settlement.TABLES,
+            bind=settlement.SettlementTables,
+            expire=settlement.expire,
+            next_deadline=settlement.next_deadline,
+            deadlines_at_end=True,
+        ),
+    ),
+    inputs=(topics.POSTINGS,),
+)
+
+NOTIFICATION = Plan(
+    role="notification",
+    agents=(
+        Agent(
+            "notification",
+            {topics.ATTEMPTS: notification.hear, topics.EVENTS: notification.tell},
+            outputs=(topics.DELIVERIES,),
+            tables=notification.TABLES,
+            bind=notification.NotificationTables,
+            expire=notification.expire,
+            next_deadline=notification.next_deadline,
+        ),
+    ),
+    # What is answered makes room for what is new.
+    inputs=(topics.ATTEMPTS, topics.EVENTS),
+)
+
+PLANS = {plan.role: plan for plan in (CORE, SETTLEMENT, NOTIFICATION)}
 """Every role that is built, by name."""

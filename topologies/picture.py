@@ -1,14 +1,16 @@
-"""Draws a plan as a Mermaid graph: `python -m topologies.picture` prints what docs/architecture.md shows."""
+"""Draws the plans as a Mermaid graph: `python -m topologies.picture` prints what docs/architecture.md shows."""
 
-from topologies.payments import CORE
+from collections.abc import Iterable
+
+from topologies.payments import PLANS
 from topologies.plan import Plan
 from topologies.topics import Topic, dead_letters
 
 
-def picture(plan: Plan) -> str:
-    """The plan's topics, agents, channels and tables as Mermaid text."""
+def picture(plans: Iterable[Plan]) -> str:
+    """Topics, agents, channels and tables of all roles as Mermaid text."""
     lines = ["```mermaid", "flowchart LR"]
-    for agent in plan.agents:
+    for agent in [agent for plan in plans for agent in plan.agents]:
         tables = ", ".join(table.name for table in agent.tables)
         lines.append(f'    {agent.name}["{agent.name}<br/><small>{tables}</small>"]')
         for inlet in agent.inlets:
@@ -28,4 +30,4 @@ def _id(topic: str) -> str:
 
 
 if __name__ == "__main__":
-    print(picture(CORE))  # noqa: T201  # a program's output
+    print(picture(PLANS.values()))  # noqa: T201  # a program's output

@@ -41,13 +41,15 @@ COMMANDS = Topic("accounts.commands", events.AccountCommand, "account", KEPT | A
 ALIASES = Topic("accounts.aliases", events.AliasClaim, "alias", KEPT | APPEND_TIME)
 ACCOUNT_EVENTS = Topic("accounts.events", events.AccountEvent, "account")
 BATCHES = Topic("settlement.batches", events.SettlementBatch, "account")
+DELIVERIES = Topic("notification.deliveries", events.Delivery, "debtor")
+ATTEMPTS = Topic("notification.attempts", events.Attempt, "debtor")
 JOURNAL = Topic("headrace.journal", events.JournalRecord, "none")
 SETTINGS = Topic("headrace.settings", events.SettingsRecord, "hash")
 REDRIVES = Topic("headrace.redrives", events.Redrive, "letter")
 
 CONTRACT = (
     INTENTS, EVENTS, POSTINGS, CREDITS, REVERSALS, COMMANDS, ALIASES, ACCOUNT_EVENTS, BATCHES, JOURNAL, SETTINGS,
-    REDRIVES,
+    REDRIVES, DELIVERIES, ATTEMPTS,
 )  # fmt: skip
 BY_NAME = {topic.name: topic for topic in CONTRACT}
 

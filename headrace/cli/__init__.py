@@ -28,9 +28,11 @@ COMMANDS = {
     "publish": "publish",
     "audit": "audit",
     "lag": "lag",
+    "console": "console",
+    "exporter": "exporter",
 }
 """Command, which is also its function's name, and its module."""
-GROUPS = ("topics", "account", "replay", "dlq")
+GROUPS = ("topics", "account", "replay", "dlq", "webhooks")
 """Commands with commands of their own, which are also their modules' names."""
 
 
@@ -85,6 +87,8 @@ _CODES = {
     "headrace.jars.BrokerError": common.UNREACHABLE,
     "headrace.checks.Refused": common.FAILED,
     "headrace.missing.MissingTopics": common.UNREACHABLE,
+    "headrace.webhooks.UnknownEndpoint": common.USAGE,
+    "headrace.webhooks.UnknownEvent": common.FAILED,
     "replay.accounts.BooksDisagree": common.FAILED,
     "replay.accounts.UnknownAccount": common.FAILED,
     "replay.export.NoAnalytics": common.USAGE,

@@ -51,9 +51,9 @@ def list_letters(
     with Reader(cluster) as reader:
         found, done = look(reader, wish, cluster.prefix)
     counted = rows(found, done)
-    summary = _summary(counted)
+    summary = summary_dict(counted)
     if as_json:
-        for line in [_brief(one, redriven=one.id in done) for one in found] if each else map(_row, counted):
+        for line in [brief_dict(one, redriven=one.id in done) for one in found] if each else map(row_dict, counted):
             print_json(line)
         print_json(summary)
         return
@@ -88,7 +88,7 @@ def show(
     with Reader(cluster) as reader:
         found = the_letter(reader, where, cluster.prefix)
         redriven = where in (receipts(reader) if REDRIVES.name in reader.require([]) else ())
-    told = _whole(found, redriven=redriven)
+    told = letter_dict(found, redriven=redriven)
     if as_json:
         print_json(told)
         return
@@ -214,7 +214,7 @@ def _told(press: "Press", *, yes: bool, as_json: bool) -> None:
     }
     if as_json:
         for one in press.choices:
-            print_json(_brief(one.letter, redriven=one.done) | _outcome(one, word(one), press))
+            print_json(brief_dict(one.letter, redriven=one.done) | _outcome(one, word(one), press))
         print_json(summary)
         return
     rows = [
@@ -244,7 +244,7 @@ def _outcome(one: "Choice", word: str, press: "Press") -> dict[str, Any]:
     return {"outcome": word, "note": _note(one, press), **place}
 
 
-def _brief(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
+def brief_dict(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
     """A letter on one line."""
     from headrace.moments import shown
 
@@ -264,7 +264,7 @@ def _brief(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
     }
 
 
-def _whole(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
+def letter_dict(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
     """A letter with all that it holds; bytes that are no text as hexadecimal digits."""
     from replay.letters import shown as header
     from replay.texts import plain
@@ -273,7 +273,7 @@ def _whole(letter: "Letter", *, redriven: bool) -> dict[str, Any]:
     headers = [{"name": name, "value": header(name, value)} for name, value in letter.headers]
     more = {"key": header("", letter.key), "value": None if letter.value is None else letter.value.hex()}
     return {
-        **_brief(letter, redriven=redriven), **more, "headers": headers, "record": record,
+        **brief_dict(letter, redriven=redriven), **more, "headers": headers, "record": record,
         "undecodable": letter.undecodable,
     }  # fmt: skip
 
@@ -286,12 +286,13 @@ def _place(origin: Any) -> str | None:
 
 
 def _cells(letter: "Letter") -> tuple[str, ...]:
-    told = _brief(letter, redriven=False)
+    told = brief_dict(letter, redriven=False)
     amount = "-" if letter.money is None else _money(dict([letter.money]))
     return (told["letter"], told["at"], told["code"], told["first"] or "-", told["payment_id"] or "-", amount)
 
 
-def _row(row: "Row") -> dict[str, Any]:
+def row_dict(row: "Row") -> dict[str, Any]:
+    """Letters of one topic and code."""
     from time import time_ns
 
     from headrace.moments import shown
@@ -314,7 +315,8 @@ def _counted(row: "Row") -> tuple[object, ...]:
     )
 
 
-def _summary(counted: "list[Row]") -> dict[str, Any]:
+def summary_dict(counted: "list[Row]") -> dict[str, Any]:
+    """All of them together."""
     from collections import Counter
 
     money: Counter[str] = Counter()

@@ -254,7 +254,7 @@ def payment(
     run: Run = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a payment's whole story in order: intents, postings, credits, reversals, events, dead letters.
+    """Tell a payment's whole story in order: intents, postings, credits, reversals, batches, events, dead letters.
 
     With --json a line per record, and a summary last. Exit 1 when no record tells of the payment, or none is an
     answer yet.
@@ -316,6 +316,7 @@ def summary(payment_id: str, found: "list[Told]") -> dict[str, Any]:
         "postings": counts["Posting"],
         "credits": counts["Credit"],
         "reversals": counts["Reversal"],
+        "batches": counts["SettlementBatch"],
         "letters": counts["Letter"],
     }
 
@@ -330,7 +331,7 @@ def tell(payment_id: str, found: "list[Told]") -> None:
         typer.echo(visible(f"payment {payment_id} from {debtor} to {creditors}: {state}") + "\n")
         rows = []
         for told in mine:
-            what, detail = _words(told)
+            what, detail = words(told)
             place = f"{told.topic}:{told.partition}:{told.offset}"
             rows.append((shown(told.at), what, _amount(told.record), detail, place))
         table(("at", "what", "amount", "", "where"), rows)
@@ -343,10 +344,10 @@ def _creditor(record: Any) -> str | None:
     return getattr(record.record if isinstance(record, Letter) else record, "creditor", None)
 
 
-def _words(told: "Told") -> tuple[str, str]:
+def words(told: "Told") -> tuple[str, str]:
     """What a record is, and what it says."""
     from replay.letters import Letter
-    from schemas.events import Credit, Intent, PaymentEvent, Posting
+    from schemas.events import Credit, Intent, PaymentEvent, Posting, SettlementBatch
 
     record = told.record
     if isinstance(record, Intent):
@@ -358,6 +359,8 @@ def _words(told: "Told") -> tuple[str, str]:
     if isinstance(record, PaymentEvent):
         reason = f" {record.reason}" if record.reason else ""
         return f"{record.status}{reason}", f"event {record.event_id}" + ("  repeat" if told.repeat else "")
+    if isinstance(record, SettlementBatch):
+        return "batch", f"batch {record.batch_id} of {record.account}, {record.payment_count:,} payments, net"
     if isinstance(record, Letter):
         return "dead letter", record.code
     return f"reversal {record.action}", record.reason or ""
@@ -372,9 +375,10 @@ def _amount(record: Any) -> str:
     found = record.record if isinstance(record, Letter) else record
     if isinstance(found, Posting):
         found = found.entries[0]
-    if not hasattr(found, "amount_minor"):
+    minor = getattr(found, "amount_minor", getattr(found, "net_minor", None))
+    if minor is None:
         return "-"
-    minor, currency = found.amount_minor, found.currency
+    currency = found.currency
     try:
         return f"{format_minor(minor, currency)} {currency}"
     except ValueError:

@@ -12,7 +12,7 @@ from rocksdict import Options, Rdict
 
 from replay import standing
 from replay.audit import audit
-from replay.logged import CHANGELOG, read_changelog
+from replay.logged import read_changelog
 from replay.reader import HeadDeleted, Reader
 from schemas.keys import partition_of
 from topologies import topics
@@ -22,6 +22,7 @@ from topologies.engine.store import META, row_key
 
 pytestmark = pytest.mark.broker
 
+CHANGELOG = topics.changelog("core").name
 CUSTOMERS = [f"customer-{number}" for number in range(20)]
 REPLAY, ROWS, STORES = "8 replay gives the same bytes", "6 account rows equal postings", "6 stores equal changelogs"
 AHEAD, OFFSETS, STILL = "9 no store ahead of Kafka", "9 offsets equal journal", "9 no lag, no open transaction"

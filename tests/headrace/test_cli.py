@@ -60,8 +60,9 @@ def test_the_help_of_every_command_has_an_example(words):
 
 
 def test_every_command_of_the_design_is_there():
-    """up, down, status, topics create, run, demo, publish, audit, lag."""
-    assert {"up", "down", "status", "run", "demo", "publish", "audit", "lag"} == set(COMMANDS)
+    """up, down, status, topics create, run, demo, publish, audit, lag, console; and the exporter."""
+    wanted = {"up", "down", "status", "run", "demo", "publish", "audit", "lag", "console", "exporter"}
+    assert wanted == set(COMMANDS)
     assert ["topics", "create"] in list(commands())
 
 

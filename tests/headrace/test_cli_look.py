@@ -118,7 +118,7 @@ def test_a_story_as_json_lines_ends_with_a_summary(world):
     world.append(EVENTS, home, event)
     lines = [json.loads(line) for line in run("replay", "payment", "odd", "--json").stdout.splitlines()]
     assert [(line["status"], line["reason"], line["repeat"]) for line in lines[:-1]] == [("DECLINED", "AM11", False)]
-    nothing = {"repeats": 0, "intents": 0, "postings": 0, "credits": 0, "reversals": 0, "letters": 0}
+    nothing = {"repeats": 0, "intents": 0, "postings": 0, "credits": 0, "reversals": 0, "batches": 0, "letters": 0}
     debtors = {"alice": "DECLINED"}
     assert lines[-1] == {"payment_id": "odd", "debtors": debtors, "answered": True, "events": 1, **nothing}
     assert "1200 minor units of 'XAU'" in run("replay", "payment", "odd").stdout

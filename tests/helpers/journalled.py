@@ -22,6 +22,7 @@ from topologies.engine.step import Parcel, PartitionStep
 from topologies.engine.step import Place as StepPlace
 from topologies.engine.store import encode_row, encode_rows, row_key
 from topologies.payments import CORE
+from topologies.plan import Plan
 
 NAMES = tuple(f"customer-{n}" for n in range(12))
 ALIAS = "EMAIL:one@example.org"
@@ -35,6 +36,7 @@ class Journalled(Memory):
         super().__init__(plan, rules=rules, now=int(AT))
         self.random = Random(seed)
         self.sweeping = True
+        self.changelog = topics.changelog(plan.role).name
         self.walks: set[int] = set()
         """Partitions whose next step writes all rows once more, as a checkpoint's walk does."""
         self.logged_from = [0] * self.partitions
@@ -50,7 +52,8 @@ class Journalled(Memory):
 
     def _commit(self, partition: int, step: PartitionStep) -> None:
         step.place = replace(step.place, code_hash=self.hash)
-        claims = [len(self._log.get((topics.ALIASES.name, p), [])) for p in range(self.partitions)]
+        shared = range(self.partitions) if self.plan.shared else ()
+        claims = [len(self._log.get((topics.ALIASES.name, p), [])) for p in shared]
         journal = step.journal
         step.journal = lambda number, _, outputs: journal(number, claims, outputs)  # type: ignore[method-assign]
         if self.sweeping:
@@ -58,13 +61,13 @@ class Journalled(Memory):
         rows: list[tuple[bytes, bytes | None]] = []
         if partition in self.walks:
             self.walks.remove(partition)
-            self.logged_from[partition] = len(self._log.get((CHANGELOG, partition), []))
+            self.logged_from[partition] = len(self._log.get((self.changelog, partition), []))
             for spec in self.plan.tables():
                 rows += encode_rows(spec.name, self._bases[spec.name, partition].rows)
         for table, changed in step.tables.changes().items():
             rows += encode_rows(table, changed)
         for packed in pack(self._steps[partition] + 1, self.logged_from[partition], rows):
-            self._append(CHANGELOG, partition, None, packed)
+            self._append(self.changelog, partition, None, packed)
         super()._commit(partition, step)
         for spec in self.plan.tables():
             rows = self._bases[spec.name, partition].rows
@@ -92,8 +95,8 @@ class Journalled(Memory):
 class Logs:
     """What stands on the log of a `Memory`, as a source for the audit; a test may spoil it."""
 
-    def __init__(self, memory: Memory) -> None:
-        needed = {(t.name, p) for t in CORE.topics() for p in range(memory.partitions)}
+    def __init__(self, memory: Memory, plans: Sequence[Plan] = (CORE,)) -> None:
+        needed = {(t.name, p) for plan in plans for t in plan.topics() for p in range(memory.partitions)}
         self.partitions = memory.partitions
         self.log: dict[Place, list[Stored | None]] = {place: [] for place in sorted(needed)}
         self.log.update({place: list(log) for place, log in memory._log.items()})
@@ -132,6 +135,11 @@ class Logs:
             for offset, kept in enumerate(log)
             if name == topic.name and kept is not None
         ]
+
+    @staticmethod
+    def decoded(topic: Any, kept: Stored) -> Any:
+        """What a record says."""
+        return codec.decoder(topic.subject)(kept.value)
 
     def delete_head(self, place: Place, first: int) -> None:
         """Nothing is there any more before the offset `first`."""

@@ -27,7 +27,7 @@ EIGHT = "8 replay gives the same bytes"
 
 def judged(logs: Logs, say: Any = None) -> Check:
     """The check of invariant 8."""
-    report = judge(logs, further=Further(replay_of(DOUBTFUL, lambda: logs)), progress=say)
+    report = judge(logs, further=Further(replay_of([DOUBTFUL], lambda: logs)), progress=say)
     return next(check for check in report.checks if check.name == EIGHT)
 
 
@@ -383,4 +383,4 @@ def test_progress_is_told(life: Journalled):
     """Whoever waits hears which partition is under way."""
     lines: list[str] = []
     judged(Logs(life), lines.append)
-    assert [line for line in lines if line.startswith("replay of partition 3: ")]
+    assert [line for line in lines if line.startswith("replay of core, partition 3: ")]

@@ -37,7 +37,7 @@ class Told:
 
 def failed(logs: Logs, told: Told, *, quiet: bool = True) -> dict[str, str]:
     """The checks of invariant 9 that fail."""
-    report = judge(logs, quiet=quiet, further=Further(standing=told))
+    report = judge(logs, quiet=quiet, further=Further(standing={"core": told}))
     return {check.name: check.detail for check in report.checks if check.name[0] == "9" and not check.ok}
 
 
@@ -51,7 +51,7 @@ def test_a_system_at_rest_agrees_with_itself(life: Journalled):
     """Every committed offset is where the journal says; nothing waits, nothing is open."""
     told = Told(life)
     assert failed(Logs(life), told) == {}
-    report = judge(Logs(life), quiet=True, further=Further(standing=told))
+    report = judge(Logs(life), quiet=True, further=Further(standing={"core": told}))
     assert {check.name: check.examined for check in report.checks}[OFFSETS] == 4 * len(CORE.inputs)
 
 
@@ -134,7 +134,7 @@ def test_a_transaction_that_hangs_ends_the_audit_of_a_system_at_rest(life: Journ
     monkeypatch.setattr(standing, "HANGS_S", 0.3)
     told = Told(life)
     told.open = [{(topics.EVENTS.name, 2): 7}]
-    report = judge(Logs(life), quiet=True, further=Further(standing=told))
+    report = judge(Logs(life), quiet=True, further=Further(standing={"core": told}))
     assert [check.name for check in report.checks] == [STILL]
     assert "from offset 7 on" in report.checks[0].detail
 
@@ -175,7 +175,7 @@ def test_a_cluster_without_its_group_is_told_apart():
     memory = a_run(3, 20)
     told = Told(memory)
     told.offsets = {}
-    report = judge(Logs(memory), further=Further(standing=told))
+    report = judge(Logs(memory), further=Further(standing={"core": told}))
     [check] = [check for check in report.checks if check.name == OFFSETS]
     assert check.ok
     assert "the group has committed nothing" in check.detail

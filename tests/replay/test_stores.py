@@ -53,7 +53,7 @@ def judged(logs: Logs, folders: dict[int, Path]) -> AuditReport:
     """The audit, with these stores."""
     snapshots = [Snapshot(folder, partition) for partition, folder in folders.items()]
     try:
-        return judge(logs, further=Further(stores=Stores(snapshots, TABLES)))
+        return judge(logs, further=Further(stores=[Stores(snapshots, TABLES)]))
     finally:
         for snapshot in snapshots:
             snapshot.close()

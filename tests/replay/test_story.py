@@ -2,6 +2,7 @@
 
 import pytest
 from builders import PARTITIONS
+from settling import Both
 from worlds import CREDITS, EVENTS, INTENTS, LETTERS, World, letter_headers
 
 from replay.story import UnknownPayment, Unreadable, answered, state_of, story
@@ -147,3 +148,18 @@ def test_an_event_that_cannot_be_read_is_named(world):
     world.append(EVENTS, HOME, b"rent, and no event")
     with pytest.raises(Unreadable, match=f"partition {HOME} offset .*headrace audit"):
         story(world, "rent", "alice")
+
+
+def test_a_settled_payment_is_told_with_its_batch():
+    """From the intent to the batch that it is in and the SETTLED that says so; the batch is no other's."""
+    both = Both(seed=1)
+    both.pay("customer-1", "shop-1", 10_000)
+    both.pay("customer-2", "shop-1", 500)
+    both.rest()
+    both.pay("customer-1", "shop-1", 20_000)
+    both.rest()
+    found = story(both.logs(), "pay-7", "customer-1")
+    assert steps(found) == ["Intent", "Posting", "Credit", "Posting", "COMPLETED", "SettlementBatch", "SETTLED"]
+    [batch] = [one.record for one in found if one.topic == "settlement.batches"]
+    assert (batch.payment_count, batch.gross_minor) == (2, 10_500)
+    assert state_of(found) == "SETTLED"

@@ -112,3 +112,31 @@ def test_what_cannot_be_split_is_refused(total: int, weights: list[int]) -> None
     """Negative totals and weights, or nobody to give to."""
     with pytest.raises(ValueError, match="can't split"):
         money.split(total, weights)
+
+
+@pytest.mark.parametrize(
+    ("amount", "bp", "fixed", "fee"),
+    [
+        (10_000, 275, 30, 305),  # 2.75 % + 0.30 of 100.00
+        (10_000, 275, 0, 275),
+        (10_000, 0, 30, 30),
+        (18, 275, 0, 0),  # 0.495 cents
+        (182, 275, 0, 5),  # 5.005
+        (20, 250, 0, 1),  # exactly a half goes up
+        (19, 250, 0, 0),
+        (12, 275, 30, 12),  # never more than the credit
+        (1, 10_000, 0, 1),
+        (money.MAX_MINOR, 10_000, 30, money.MAX_MINOR),
+        (0, 275, 0, 0),
+    ],
+)
+def test_a_fee_is_rounded_half_up_and_at_most_the_amount(amount: int, bp: int, fixed: int, fee: int) -> None:
+    """R47, in whole numbers only."""
+    assert money.fee(amount, bp, fixed) == fee
+
+
+@pytest.mark.parametrize("wrong", [(-1, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_no_fee_is_negative(wrong: tuple[int, int, int]) -> None:
+    """Nor is what it is taken from."""
+    with pytest.raises(ValueError, match="may be negative"):
+        money.fee(*wrong)

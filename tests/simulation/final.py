@@ -10,7 +10,6 @@ from schemas import codec
 from topologies.engine.changelog import head_of, rows_of
 from topologies.engine.memory.broker import Broker
 from topologies.engine.store import row_key
-from topologies.payments import CORE
 from topologies.topics import EVENTS, changelog
 
 
@@ -43,17 +42,22 @@ class Logs:
 def judge_end(simulation: Any) -> list[str]:
     """Violations that show when all is quiet."""
     broker = simulation.broker
-    found = [
+    found = unstable(broker)
+    report = judge(Logs(broker), quiet=True)
+    found += [f"audit, {check.name}: {check.detail}" for check in report.checks if not check.ok]
+    return found or [*stores(simulation), *_outcomes(simulation)]
+
+
+def unstable(broker: Broker) -> list[str]:
+    """Logs below whose end a transaction is open."""
+    return [
         f"{topic} [{partition}]: stable only up to {log.stable} of {log.end}"
         for (topic, partition), log in broker.logs.items()
         if log.stable != log.end
     ]
-    report = judge(Logs(broker), quiet=True)
-    found += [f"audit, {check.name}: {check.detail}" for check in report.checks if not check.ok]
-    return found or [*_stores(simulation), *_outcomes(simulation)]
 
 
-def _stores(simulation: Any) -> list[str]:
+def stores(simulation: Any) -> list[str]:
     """Each running store holds exactly what its changelog says."""
     found = []
     for machine in simulation.machines:
@@ -62,7 +66,7 @@ def _stores(simulation: Any) -> list[str]:
         for partition, running in machine.turns.partitions.items():
             files = machine.disk.stores[Path(running.state.store.folder)]
             there = {key: value for key, value in files.rows.items() if not key.startswith(b"\x00")}
-            rebuilt = _rebuilt(simulation.broker, partition)
+            rebuilt = _rebuilt(simulation.broker, simulation.plan.role, partition)
             if there != rebuilt:
                 differ = sorted(k for k in {*there, *rebuilt} if there.get(k) != rebuilt.get(k))
                 found.append(
@@ -72,9 +76,9 @@ def _stores(simulation: Any) -> list[str]:
     return found
 
 
-def _rebuilt(broker: Broker, partition: int) -> dict[bytes, bytes]:
+def _rebuilt(broker: Broker, role: str, partition: int) -> dict[bytes, bytes]:
     """What a reader of the changelog comes to that begins at the last record's base."""
-    records = list(broker.logs[changelog(CORE.role).name, partition].committed())
+    records = list(broker.logs[changelog(role).name, partition].committed())
     base = head_of(records[-1][1].value).base if records else 0
     rows: dict[bytes, bytes] = {}
     for offset, record in records:

@@ -135,7 +135,7 @@ class Process:
         """The agents, one after another."""
         while work is not None:
             crash_point(f"in_{work.agent.name}")
-            if work.agent.name == "admission" and any(map(_poisonous, work.batch)):
+            if work.agent.name in {"admission", "settlement"} and any(map(_poisonous, work.batch)):
                 raise ArithmeticError("an agent raised")
             work = work.decide()
 

@@ -13,7 +13,7 @@ from final import judge_end
 from hooks import Clock, hooked
 from processes import Killed, Process, Quiet, drive
 from stories import BUSY_S, RULES, START, Fault, Story, home_of
-from watcher import GROUP, INPUTS, Watcher
+from watcher import Watcher
 
 from topologies.engine.admin import needed_topics
 from topologies.engine.config import ClusterConfig, EngineConfig
@@ -71,7 +71,10 @@ class Machine:
 
 
 class Simulation:
-    """Runs one story."""
+    """Runs one story of the workers of one role."""
+
+    plan = CORE
+    rules = RULES
 
     def __init__(self, story: Story, *, tell: bool = False) -> None:
         self.story = story
@@ -79,9 +82,10 @@ class Simulation:
         self.rng = Random(story.seed * 7919 + 1)
         self.timeline = Timeline()
         self.broker = Broker(self.timeline, dict.fromkeys(OUR_TOPICS, story.partitions), self._marker_delay)
+        self.group = f"headrace.{self.plan.role}"
         if story.protocol == "consumer":
-            self.broker.reconciling(GROUP)
-        self.watcher = Watcher(self.broker, story.partitions)
+            self.broker.reconciling(self.group)
+        self.watcher = Watcher(self.broker, story.partitions, self.group)
         self.healed = False
         self._tell = tell
         self._counts: Counter[str] = Counter()
@@ -105,13 +109,17 @@ class Simulation:
         try:
             self._live()
             if not self.result.violations:
-                self.result.violations += judge_end(self)
+                self.result.violations += self.judge()
         finally:
             for machine in self.machines:
                 if machine.process is not None:
                     machine.process.bury()
         self._count()
         return self.result
+
+    def judge(self) -> list[str]:
+        """Violations that show when all is quiet."""
+        return judge_end(self)
 
     def _live(self) -> None:
         events = 0
@@ -128,7 +136,7 @@ class Simulation:
             if self.timeline.now >= look:
                 self._heal()
                 look = self.timeline.now + 0.25
-                why = self._unquiet()
+                why = self.unquiet()
                 if why is not None:
                     quiet_since = None
                 elif quiet_since is None:
@@ -154,13 +162,13 @@ class Simulation:
                 machine.wanted = False
                 self._kill(machine)
 
-    def _unquiet(self) -> str | None:
+    def unquiet(self) -> str | None:
         """What is still to do, or None."""
-        group, coordinator = self.broker.group(GROUP), self.broker.coordinator
+        group, coordinator = self.broker.group(self.group), self.broker.coordinator
         for txn in coordinator.transactionals.values():
             if txn.ongoing or txn.ending is not None:
                 return f"a transaction of {txn.identity} is open"
-        for topic in INPUTS:
+        for topic in [topic.name for topic in self.plan.inputs]:
             for partition in range(self.story.partitions):
                 end = self.broker.logs[topic, partition].end
                 have = group.offsets.get((topic, partition), (0, None))[0]
@@ -234,12 +242,12 @@ class Simulation:
             partial_s=10.0, release_s=10.0,
         )  # fmt: skip
         config = EngineConfig(
-            cluster, HOME, machine.instance, rules=RULES, limits=limits, group_protocol=self.story.protocol,
+            cluster, HOME, machine.instance, rules=self.rules, limits=limits, group_protocol=self.story.protocol,
             stores=lambda _limits: MemoryStores(machine.disk, process),
         )  # fmt: skip
         slot = Slot(machine.instance, HOME / "state", 0)
         quiet = Quiet()
-        worker = machine.turns = Turns(CORE, config, slot, Driver(process, quiet, quiet))
+        worker = machine.turns = Turns(self.plan, config, slot, Driver(process, quiet, quiet))
         try:
             worker.connect()
             while not process.stopping:
@@ -331,7 +339,7 @@ class Simulation:
         counts["committed"] = coordinator.committed
         counts["aborted"] = coordinator.aborted
         counts["timed out"] = coordinator.timed_out
-        counts["rebalances"] = self.broker.group(GROUP).rebalances
+        counts["rebalances"] = self.broker.group(self.group).rebalances
         counts["calls"] = sum(self._counts.values())
         counts["aborted records"] = sum(log.aborted for log in self.broker.logs.values())
         self.result.trace = self._hash.hexdigest()

@@ -13,11 +13,7 @@ from schemas.keys import partition_of
 from topologies.engine.memory.broker import Broker
 from topologies.engine.memory.coordinator import Transactional
 from topologies.engine.memory.log import Place, Record
-from topologies.payments import CORE
 from topologies.topics import ALIASES, BY_NAME, COMMANDS, CREDITS, INTENTS, JOURNAL, POSTINGS, REVERSALS
-
-GROUP = "headrace.core"
-INPUTS = tuple(topic.name for topic in CORE.inputs)
 
 
 class Violation(Exception):
@@ -27,7 +23,8 @@ class Violation(Exception):
 class Watcher:
     """Folds committed transactions in the order of their decisions."""
 
-    def __init__(self, broker: Broker, partitions: int) -> None:
+    def __init__(self, broker: Broker, partitions: int, group: str) -> None:
+        self._group = group
         self.naive = Naive()
         self.steps = [0] * partitions
         self.committed = 0
@@ -59,7 +56,7 @@ class Watcher:
             return
         self.committed += 1
         wrote = {place: self._broker.logs[place].undecided(txn.producer) for place in sorted(txn.places)}
-        promised = self._broker.group(GROUP).promised(txn.producer)
+        promised = self._broker.group(self._group).promised(txn.producer)
         journals = {
             partition: [self._decode[JOURNAL.name](record.value) for _, record in records]
             for (topic, partition), records in wrote.items()

@@ -12,7 +12,9 @@ import orjson
 
 from schemas import codec
 from schemas.events import JournalLetter, JournalRecord, Micros, SettingsRecord
+from streams.notification_rules import notification_rules
 from streams.rules import Rules, screening_rules
+from streams.settlement_rules import settlement_rules
 from streams.turn import AliasOwner, Received
 from topologies.engine import identity
 from topologies.engine.step import UNPROCESSABLE, Parcel, PartitionStep, PartitionTables, Place, Raw, Taken
@@ -39,7 +41,12 @@ def setting_of(code_hash: str, told: SettingsRecord | None) -> Setting:
         return Setting(Rules(), "headrace.settings does not have its settings")
     try:
         values = orjson.loads(told.settings)
-        rules = Rules(**{**values, "screening": screening_rules(values["screening"])})
+        parts = {
+            "screening": screening_rules(values["screening"]),
+            "settlement": settlement_rules(values["settlement"]),
+            "notification": notification_rules(values["notification"]),
+        }
+        rules = Rules(**{**values, **parts})
     except (ValueError, TypeError, KeyError) as error:
         return Setting(Rules(), f"the settings of version {told.version} can't be read: {error}")
     if identity.code_hash(rules) != code_hash:

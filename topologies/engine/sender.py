@@ -57,6 +57,10 @@ class Sender:
         if error is not None and self._failed is None:
             self._failed = str(error)
 
+    def serve(self) -> None:
+        """Runs what `delivered` is waiting to be told."""
+        self._producer.poll(0)
+
     def flush(self, timeout_s: float = 60.0) -> None:
         """Waits for all deliveries.
 

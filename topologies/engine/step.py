@@ -145,7 +145,7 @@ class PartitionStep:
             self.tables.bound[agent.name],
             self._aliases,
             place.rules,
-            all(taken.to_end for taken in self.taken),
+            all(taken.to_end and not taken.raws for taken in self.taken),
         )
 
     def works(self) -> list[Work]:
