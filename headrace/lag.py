@@ -6,9 +6,12 @@ end of the partition, and then nothing waits. It joins no group and commits noth
 """
 
 import time
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from confluent_kafka import (
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -16,7 +19,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from headrace.missing import require_topics
+from headrace.follow import Where
+from headrace.missing import MissingTopics, missing_sentence
+from headrace.pace import Members
 from replay.reader import NO_LEADER, consumer
 from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
@@ -25,7 +30,6 @@ from topologies.plan import Plan
 CALL_S = 3.0
 """One call: the first one of a new cluster may hang, for the broker makes its offsets topic only then."""
 GIVE_UP_S = 30.0
-READ_S = 30.0
 RETRY_S = 0.1
 _PASSING = NO_LEADER | {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -33,6 +37,14 @@ _PASSING = NO_LEADER | {
     KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
 }
 """Answers of a cluster whose leaders are moving, or whose topics are very new."""
+_SPARING = {
+    "auto.offset.reset": "earliest",
+    "enable.partition.eof": True,
+    "queued.min.messages": 1,
+    "fetch.message.max.bytes": 65_536,
+    "fetch.wait.max.ms": 20,
+}
+"""For a client that wants one record of each partition."""
 
 
 class PartitionLag(NamedTuple):
@@ -50,6 +62,10 @@ class PartitionLag(NamedTuple):
     """Age of the first record that waits, by its timestamp; 0.0 when none waits."""
     uncommitted_tail: int
     """Offsets of open transactions, behind `end`."""
+    tail_seconds: float = 0.0
+    """Age of the oldest open transaction, by its first record's timestamp; 0.0 when none is open."""
+    start: int = 0
+    """`committed`, or the first offset that is there where that is later."""
 
 
 class Lag(NamedTuple):
@@ -74,7 +90,15 @@ class Lag(NamedTuple):
         return sum(one.uncommitted_tail for one in self.partitions)
 
 
-Where = tuple[str, int]
+class _Ends(NamedTuple):
+    first: dict[Where, int]
+    stable: dict[Where, int]
+    high: dict[Where, int]
+
+
+def group_name(cluster: ClusterConfig, plan: Plan) -> str:
+    """The consumer group of a plan's workers."""
+    return f"{cluster.prefix}headrace.{plan.role}"
 
 
 def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
@@ -82,93 +106,144 @@ def measure(cluster: ClusterConfig, plan: Plan) -> Lag:
 
     Raises ClusterUnreachable, and MissingTopics where an input of the plan is not there.
     """
-    group = f"{cluster.prefix}headrace.{plan.role}"
-    counts = require_topics(cluster, [topic.name for topic in plan.inputs])
-    places = [(cluster.prefix + name, number) for name, count in counts.items() for number in range(count)]
-    client = admin_client(cluster)
-    deadline = time.monotonic() + GIVE_UP_S
-    while True:
-        try:
-            return Lag(group, _measured(client, cluster, plan.role, places))
-        except KafkaException as error:
-            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
-                raise ClusterUnreachable(
-                    f"Kafka at {cluster.bootstrap} did not tell the offsets of {group}: {error.args[0].str()}; try again"
-                ) from error
-        time.sleep(RETRY_S)
+    with Meter(cluster, (plan,)) as meter:
+        return meter.read()[0]
 
 
-def _measured(client: AdminClient, cluster: ClusterConfig, role: str, places: list[Where]) -> tuple[PartitionLag, ...]:
-    committed = _committed(cluster, role, places)  # before the ends: else progress in between looks negative
-    first = _ends(client, places, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
-    stable = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-    high = _ends(client, places, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
-    starts = {place: max(committed.get(place, 0), first[place]) for place in places}
-    waiting = _first_waiting(cluster, {place: start for place, start in starts.items() if start < stable[place]})
-    now = time.time()
-    found = []
-    for place in places:
-        head = waiting.get(place)
-        found.append(
-            PartitionLag(
-                *place,
-                committed=committed.get(place),
-                end=stable[place],
-                records=0 if head is None else max(stable[place] - head[0], 1),
-                seconds=0.0 if head is None else max(now - head[1], 0.0),
-                uncommitted_tail=max(high[place] - stable[place], 0),
-            )
-        )
-    return tuple(found)
+class Meter:
+    """Measures the lag of some plans' groups, again and again with the same clients.
 
-
-def _committed(cluster: ClusterConfig, role: str, places: list[Where]) -> dict[Where, int]:
-    """By a consumer: librdkafka 2.16's admin client crashes in this call where a coordinator has moved."""
-    client = consumer(cluster, role, **{"isolation.level": "read_uncommitted"})
-    try:
-        found = client.committed([TopicPartition(*place) for place in places], timeout=CALL_S)
-    finally:
-        client.close()
-    if errors := [one.error for one in found if one.error is not None]:
-        raise KafkaException(errors[0])
-    return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
-
-
-def _ends(client: AdminClient, places: list[Where], spec: Any, isolation: IsolationLevel) -> dict[Where, int]:
-    asked = {TopicPartition(*place): spec for place in places}
-    futures = client.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_S)
-    return {(one.topic, one.partition): future.result().offset for one, future in futures.items()}
-
-
-def _first_waiting(cluster: ClusterConfig, starts: dict[Where, int]) -> dict[Where, tuple[int, float]]:
-    """Offset and timestamp (s) of the first record at or behind each start; partitions without one are left out.
-
-    Raises ClusterUnreachable where a partition neither gives a record nor ends within READ_S.
+    A call is tried again for `patience_s` while leaders and coordinators move.
     """
-    if not starts:
-        return {}
-    client = consumer(
-        cluster,
-        "lag",
-        **{
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "queued.min.messages": 1,
-            "fetch.message.max.bytes": 65_536,
-        },
-    )
-    found: dict[Where, tuple[int, float]] = {}
-    open_places = set(starts)
-    try:
+
+    def __init__(self, cluster: ClusterConfig, plans: Sequence[Plan], patience_s: float = GIVE_UP_S) -> None:
+        self._cluster, self._plans, self._patience_s = cluster, plans, patience_s
+        self._admin: AdminClient | None = None
+        self._consumers: dict[str, Consumer] = {}
+
+    def close(self) -> None:
+        """Ends the clients; the next reading makes new ones."""
+        self._admin = None
+        for client in self._consumers.values():
+            client.close()
+        self._consumers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def read(self) -> tuple[Lag, ...]:
+        """A Lag of each plan, now. Raises ClusterUnreachable, MissingTopics; the next reading begins anew."""
+        deadline = time.monotonic() + self._patience_s
+        if self._admin is None:
+            self._admin = admin_client(self._cluster)
+        admin = self._admin
+        while True:
+            try:
+                return self._read(admin, deadline)
+            except KafkaException as failed:
+                error = failed.args[0]
+                if error.code() not in _PASSING or time.monotonic() > deadline:
+                    self.close()
+                    groups = " and ".join(group_name(self._cluster, plan) for plan in self._plans)
+                    raise ClusterUnreachable(
+                        f"Kafka at {self._cluster.bootstrap} did not tell the offsets of {groups}: {error.str()}; "
+                        "try again"
+                    ) from failed
+            except (ClusterUnreachable, MissingTopics):
+                self.close()
+                raise
+            time.sleep(RETRY_S)
+
+    def _read(self, admin: AdminClient, deadline: float) -> tuple[Lag, ...]:
+        places = {plan.role: self._places(admin, plan) for plan in self._plans}
+        committed = {role: self._committed(role, found) for role, found in places.items()}
+        # Offsets before ends: else progress in between looks like less than nothing.
+        ends = self._ends(admin, sorted({place for found in places.values() for place in found}))
+        hidden = {place: end for place, end in ends.stable.items() if end < ends.high[place]}
+        opened = self._first(hidden, deadline, **{"isolation.level": "read_uncommitted"})
+        lags = []
+        for plan in self._plans:
+            known = committed[plan.role]
+            starts = {place: max(known.get(place, 0), ends.first[place]) for place in places[plan.role]}
+            behind = {place: start for place, start in starts.items() if start < ends.stable[place]}
+            waiting = self._first(behind, deadline)
+            now = time.time()
+            found = tuple(
+                PartitionLag(
+                    *place,
+                    committed=known.get(place),
+                    end=ends.stable[place],
+                    records=max(ends.stable[place] - waiting[place][0], 1) if place in waiting else 0,
+                    seconds=max(now - waiting[place][1], 0.0) if place in waiting else 0.0,
+                    uncommitted_tail=max(ends.high[place] - ends.stable[place], 0),
+                    tail_seconds=max(now - opened[place][1], 0.0) if place in opened else 0.0,
+                    start=start,
+                )
+                for place, start in starts.items()
+            )
+            lags.append(Lag(group_name(self._cluster, plan), found))
+        return tuple(lags)
+
+    def _places(self, client: AdminClient, plan: Plan) -> list[Where]:
+        """Raises MissingTopics."""
+        there = client.list_topics(timeout=CALL_S).topics
+        names = [self._cluster.prefix + topic.name for topic in plan.inputs]
+        if missing := [name for name in names if name not in there]:
+            raise MissingTopics(missing_sentence(self._cluster, missing))
+        return [(name, number) for name in names for number in sorted(there[name].partitions)]
+
+    def _committed(self, role: str, places: list[Where]) -> dict[Where, int]:
+        """By a consumer: librdkafka 2.16's admin client crashes in this call where a coordinator has moved."""
+        if role not in self._consumers:
+            self._consumers[role] = consumer(self._cluster, role, **{"isolation.level": "read_uncommitted"})
+        client = self._consumers[role]
+        found = client.committed([TopicPartition(*place) for place in places], timeout=CALL_S)
+        if errors := [one.error for one in found if one.error is not None]:
+            raise KafkaException(errors[0])
+        return {(one.topic, one.partition): one.offset for one in found if one.offset >= 0}
+
+    @staticmethod
+    def _ends(client: AdminClient, places: list[Where]) -> _Ends:
+        def told(spec: Any, isolation: IsolationLevel) -> dict[Where, int]:
+            asked = {TopicPartition(*place): spec for place in places}
+            futures = client.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_S)
+            return {(one.topic, one.partition): future.result().offset for one, future in futures.items()}
+
+        return _Ends(
+            told(OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),
+            told(OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
+            told(OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
+        )
+
+    def _first(self, starts: Mapping[Where, int], deadline: float, **more: object) -> dict[Where, tuple[int, float]]:
+        """Offset and timestamp (s) of the first record at or behind each start; partitions without one are left out.
+
+        Raises ClusterUnreachable where a partition neither gives a record nor ends before the deadline.
+        """
+        if not starts:
+            return {}
+        client = consumer(
+            self._cluster, "lag", **_SPARING, **more
+        )  # a new one fetches at once, an idle one in a second
+        try:
+            return self._heads(client, starts, deadline)
+        finally:
+            client.close()
+
+    def _heads(self, client: Consumer, starts: Mapping[Where, int], deadline: float) -> dict[Where, tuple[int, float]]:
+        found: dict[Where, tuple[int, float]] = {}
+        open_places = set(starts)
         client.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
-        deadline = time.monotonic() + READ_S
         while open_places:
-            message = client.poll(1.0)
+            message = client.poll(RETRY_S)
             if message is None:
                 if time.monotonic() > deadline:
                     topic, partition = min(open_places)
                     raise ClusterUnreachable(
-                        f"{topic} [{partition}] could not be read within {READ_S:.0f} s; try again"
+                        f"{topic} [{partition}] could not be read within {self._patience_s:.0f} s; try again"
                     )
                 continue
             place = (str(message.topic()), int(message.partition() or 0))
@@ -179,6 +254,26 @@ def _first_waiting(cluster: ClusterConfig, starts: dict[Where, int]) -> dict[Whe
             if error is None:
                 found[place] = (int(message.offset() or 0), message.timestamp()[1] / 1000)
                 client.pause([TopicPartition(*place)])
-    finally:
-        client.close()
-    return found
+        return found
+
+
+def members_of(cluster: ClusterConfig, group: str) -> Members | None:
+    """Who is in a group now; None where Kafka does not say.
+
+    A client of its own, thrown away: librdkafka 2.16's calls about groups are no good after a coordinator has moved.
+    So call it only where the cluster has just answered.
+    """
+    client: AdminClient = AdminClient(cluster.client(log_level=0))
+    try:
+        found = client.describe_consumer_groups([group], request_timeout=CALL_S)[group].result(2 * CALL_S)
+    except KafkaException as failed:
+        return Members("dead", 0, {}) if failed.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND else None
+    except TimeoutError:
+        return None
+    owners = {
+        (tp.topic, tp.partition): str(member.client_id)
+        for member in found.members
+        if member.assignment is not None
+        for tp in member.assignment.topic_partitions
+    }
+    return Members(found.state.name.lower(), len(found.members), owners)

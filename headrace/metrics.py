@@ -111,3 +111,12 @@ class Metrics:
     def render(self) -> bytes:
         """The page, in Prometheus' text format 0.0.4."""
         return generate_latest(self.registry)
+
+
+_ENDS = {"counter": ("_total", "_created"), "histogram": ("_bucket", "_sum", "_count", "_created")}
+
+
+def metric_names() -> frozenset[str]:
+    """Every name that may stand on the page, as a query would have it."""
+    families = Metrics().registry.collect()
+    return frozenset(family.name + end for family in families for end in _ENDS.get(family.type, ("",)))

@@ -4,7 +4,7 @@ from typing import get_type_hints
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.metrics import Metrics
+from headrace.metrics import Metrics, metric_names
 from topologies.engine.observer import Observer
 
 
@@ -54,6 +54,15 @@ def test_every_report_is_on_the_page():
     assert found["headrace_rebalances_total", labels(role="core")] == 1
     assert found["headrace_recovery_remaining_records", labels(role="core")] == 99
     assert any(name == "headrace_build_info" and ("version", "1.2.3") in with_labels for name, with_labels in found)
+
+
+def test_the_names_that_are_declared_are_those_on_the_page():
+    """Boards and alerts are checked against them; what is not in use yet is declared, too."""
+    metrics = Metrics()
+    metrics.step("core", "commit", 0.02)
+    metrics.dead_letter("admission", "bad-debtor")
+    assert {name for name, _ in samples(metrics)} < metric_names()
+    assert {"headrace_payments_total", "headrace_agent_duration_seconds_bucket", "headrace_table_rows"} < metric_names()
 
 
 def test_the_lag_of_a_partition_that_moved_away_is_not_shown():
