@@ -24,7 +24,7 @@ from benchmarks.harness import ROOT, say
 from benchmarks.report import Result
 
 Size = Literal["quick", "full"]
-PARTS = ("throughput", "sustained", "latency", "scale", "restore", "micro", "curve", "echo", "peers")
+PARTS = ("throughput", "roles", "sustained", "latency", "scale", "restore", "micro", "curve", "echo", "peers")
 SOURCES = ("benchmarks", "schemas", "streams", "topologies", "replay", "headrace")
 SUMMARY = "headrace.bench-summary/1"
 
@@ -55,6 +55,7 @@ class Kept(NamedTuple):
 
 QUICK = {
     "throughput": "--payments 20000 --accounts 2000",
+    "roles": "--payments 20000 --accounts 2000 --repeats 1",
     "sustained": "--start 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000",
     "latency": "--rate 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000",
     "scale": "--payments 20000 --accounts 2000 --account-counts 1e3,5e3 --limit-s 300",
@@ -66,6 +67,7 @@ QUICK = {
 }
 FULL = {
     "throughput": "--payments 500000 --repeats 5",
+    "roles": "--payments 200000 --repeats 5",
     "sustained": "",
     "latency": "--arrival both",
     "scale": "--payments 200000 --limit-s 5400",

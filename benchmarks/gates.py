@@ -25,7 +25,7 @@ def judge(cluster: ClusterConfig, payments: int, before: dict[Place, int]) -> li
         after = reader.ends(COUNTED)
         # No transaction writes intents, so their offsets count them.
         offered = sum(end - before[place] for place, end in after.items() if place[0] == topics.INTENTS.name)
-        events = _events(reader, after, before)
+        events = [event for event in _events(reader, after, before) if event.status is not Status.SETTLED]
         postings, posting_ids = _postings(reader, after, before)
         credits_ = sum(1 for _ in reader.read(topics.CREDITS.name, after, before))
     lag = measure(cluster, CORE)

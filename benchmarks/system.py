@@ -40,6 +40,10 @@ class Shape(NamedTuple):
     hot: load.Hot | None = None
     overdraft: bool = False
     """Accounts may go below zero, so they are opened without money: twice as quick."""
+    merchants: bool = False
+    """Every account is a merchant: each credit bears a fee and belongs to a batch."""
+    beside: tuple[str, ...] = ()
+    """Roles that run beside core, a worker each."""
 
     @property
     def distribution(self) -> str:
@@ -86,12 +90,12 @@ class Watch:
                 moved = monotonic() if new else moved
                 self._check(counted, total, topic, moved)
 
-    def drain(self, total: int) -> Run:
-        """Times `total` terminal events."""
+    def drain(self, total: int, topic: str = topics.EVENTS.name) -> Run:
+        """Times `total` records of a topic: terminal events, unless another is named."""
         counted, moved = 0, monotonic()
         marks: list[tuple[float, int, Cpu]] = []
         warm = int(total * WARM_UP)
-        with Tail(self._bench.cluster, [topics.EVENTS.name], self._starts) as tail:
+        with Tail(self._bench.cluster, [topic], self._starts) as tail:
             while counted < total:
                 new = tail.count(0.05)
                 now = monotonic()
@@ -100,12 +104,12 @@ class Watch:
                     moved, counted = now, counted + new
                     if first or (len(marks) == 1 and counted >= warm):
                         marks.append((now, counted, cpu_used(self._bench, self._crew)))
-                self._check(counted, total, topics.EVENTS.name, moved)
+                self._check(counted, total, topic, moved)
             marks.append((moved, counted, cpu_used(self._bench, self._crew)))
         (start, _, _), (warmed, before, used), (end, _, most) = marks[0], marks[-2], marks[-1]
         measured = counted - before
         if not measured or end == warmed:
-            raise Void(f"all {total:,} events came at once: too few to time")
+            raise Void(f"all {total:,} records of {topic} came at once: too few to time")
         return Run(
             round(measured / (end - warmed), 1),
             round(counted / (end - start), 1),
@@ -171,7 +175,7 @@ def prepare(bench: Bench, shape: Shape) -> float:
     begun = monotonic()
     create_topics(bench.cluster, PLANS.values(), shape.partitions, 1)
     now = Micros(time_ns() // 1_000)
-    flags = () if shape.overdraft else ("NO_OVERDRAFT",)
+    flags = (*(() if shape.overdraft else ("NO_OVERDRAFT",)), *(("MERCHANT",) if shape.merchants else ()))
     with crew_of(bench, shape.workers) as crew:
         watch = Watch(bench, crew, {})
         say(f"opening {shape.accounts:,} accounts")
@@ -199,7 +203,7 @@ def ended(
     before = ends(bench)
     say(f"run {number}: publishing a backlog of {payments:,}")
     publish(bench, shape, payments, number)
-    with crew_of(bench, shape.workers) as crew:
+    with crew_of(bench, shape.workers, shape.beside) as crew:
         told = look(Watch(bench, crew, before))
         codes = crew.stop()
     return told, [stopped(codes), *gates.judge(bench.cluster, payments, before)]

@@ -1,21 +1,23 @@
 """`headrace demo`: a believable day through the real pipeline, on topics of its own, and the books at its end."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from time import monotonic, sleep, time_ns
 from typing import Any, NamedTuple
 
+from headrace.aftermath import ROLES, SHOPS, Settled, Webhooks, as_json, environment, settled_in, to_settle, to_tell
 from headrace.day import Day, Published, a_day
 from headrace.fates import LETTERS, Fates
 from headrace.progress import Progress
+from headrace.receiver import Receiver
 from headrace.workers import Crew, worker
 from headrace.world import kind_of
 from replay.audit import AuditReport, audit
 from replay.reader import Reader
 from replay.tail import Tail, members
 from schemas import codec
-from schemas.events import Intent, Micros
+from schemas.events import AccountAction, Intent, Micros, Status
 from topologies import topics
 from topologies.engine.admin import create_topics
 from topologies.engine.config import ClusterConfig
@@ -72,6 +74,9 @@ class Outcome(NamedTuple):
     """From the first intent published to the last fate seen."""
     books: Books
     audit: AuditReport
+    settled: Settled | None = None
+    """None where the demo's workers were not its own."""
+    webhooks: Webhooks | None = None
 
     @property
     def rate(self) -> float:
@@ -91,6 +96,7 @@ class Outcome(NamedTuple):
             "seconds": round(self.seconds, 3),
             "payments_per_second": round(self.rate, 1),
             "end_to_end_ms": self.fates.percentiles_ms(),
+            **as_json(self.settled, self.webhooks),
             "audit": {check.name: check.ok for check in self.audit.checks},
         }
 
@@ -116,30 +122,73 @@ def run_demo(cluster: ClusterConfig, wanted: Wanted, crew: Crew, progress: Progr
     Raises DemoFailed, replay.reader.Unreachable, topologies.engine.sender.Undelivered.
     """
     day = a_day(wanted.payments, wanted.seed, Micros(time_ns() // 1_000))
-    rest = encoded(day.rest)
-    if wanted.workers:
-        crew.start(worker("core", "--run", wanted.run, "--port", "0", front=wanted.front), wanted.workers)
-    else:
-        progress.say(f"waiting for a worker; start one with: headrace run --run {wanted.run} --port 0")
-    _await_members(cluster, wanted, crew)
-    progress.say(
-        f"kill a worker if you like (kill -9 PID); start another with: headrace run --run {wanted.run} --port 0"
-    )
-    watch = Watch(crew, progress, wanted)
-    sender = Sender(cluster)
-    _open_accounts(cluster, day, sender, watch)
-    fates = Fates(cluster.prefix)
-    with Tail(cluster, [topics.EVENTS.name, *_letter_topics()]) as tail:
-        started = monotonic()
-        _publish(encoded(day.funding), sender, tail, fates, watch.stage("opening money", len(day.funding)))
-        _publish(rest, sender, tail, fates, watch.stage("the day", wanted.payments))
-        seconds = monotonic() - started
-    progress.done()
-    codes = crew.stop()
+    with Receiver() as receiver:
+        shops = _shops(day)
+        _start_workers(wanted, crew, progress, environment(crew.folder, receiver, shops))
+        _await_members(cluster, wanted, crew)
+        progress.say(f"kill a worker if you like (kill -9 PID); start another with: {_another(wanted.run)}")
+        watch, fates = Watch(crew, progress, wanted), Fates(cluster.prefix)
+        seconds = _the_day(cluster, day, fates, watch)
+        settled, webhooks = None, None
+        if wanted.workers:
+            settled, webhooks = _what_follows(cluster, watch, receiver, shops)
+        progress.done()
+        codes = crew.stop()
     if codes:
         progress.say(f"workers stopped, exit codes {', '.join(map(str, codes))}")
     progress.say("folding the books from ledger.postings, then auditing every topic from its start")
-    return Outcome(wanted, fates, seconds, fold_books(cluster), audit(cluster, quiet=True))
+    return Outcome(wanted, fates, seconds, fold_books(cluster), audit(cluster, quiet=True), settled, webhooks)
+
+
+def _another(run: str) -> str:
+    return f"headrace run core --run {run} --port 0"
+
+
+def _shops(day: Day) -> list[str]:
+    """Some merchants with few payments: their webhooks are told one by one."""
+    merchants = [command.account for command in day.commands if "MERCHANT" in command.flags]
+    blocked = {command.account for command in day.commands if command.command != AccountAction.OPEN}
+    return [account for account in merchants if account not in blocked][-SHOPS:]
+
+
+def _start_workers(wanted: Wanted, crew: Crew, progress: Progress, more: Mapping[str, str]) -> None:
+    """The workers of core, and one process that keeps the other roles running."""
+    if not wanted.workers:
+        progress.say(f"waiting for a worker; start one with: {_another(wanted.run)}")
+        return
+    told = ("--run", wanted.run, "--port", "0")
+    crew.start(worker("core", *told, front=wanted.front), wanted.workers, more)
+    crew.start(worker(*ROLES, *told, front=wanted.front), 1, more)
+
+
+def _the_day(cluster: ClusterConfig, day: Day, fates: Fates, watch: "Watch") -> float:
+    """Publishes all of it and waits for every fate; seconds from the first intent on."""
+    rest, sender = encoded(day.rest), Sender(cluster)
+    _open_accounts(cluster, day, sender, watch)
+    with Tail(cluster, [topics.EVENTS.name, *_letter_topics()]) as tail:
+        started = monotonic()
+        _publish(encoded(day.funding), sender, tail, fates, watch.stage("opening money", len(day.funding)))
+        _publish(rest, sender, tail, fates, watch.stage("the day", len(day.funding) + len(rest)))
+        return monotonic() - started
+
+
+def _what_follows(
+    cluster: ClusterConfig, watch: "Watch", receiver: Receiver, shops: list[str]
+) -> tuple[Settled, Webhooks]:
+    """Waits until every merchant's credit is settled, and until the shops know all of it."""
+    total = to_settle(cluster)
+    watch.stage("settlement", total, ALONE_S)
+    decode, counted = codec.decoder(topics.EVENTS.subject), 0
+    with Tail(cluster, [topics.EVENTS.name]) as tail:
+        while counted < total:
+            counted += sum(decode(raw.value).status == Status.SETTLED for raw in tail.poll(0.1))
+            watch.look(counted, lambda: "windows end every ten seconds here")
+    total = to_tell(cluster, shops)
+    watch.stage("webhooks", total, ALONE_S)
+    while len(receiver.ids) < total:
+        sleep(0.05)
+        watch.look(len(receiver.ids), lambda: f"{len(receiver.ids):,} events told to {len(shops)} shops")
+    return settled_in(cluster), Webhooks(total, len(receiver.ids), receiver.calls, receiver.unsigned)
 
 
 def encoded(records: Iterable[Published]) -> list[tuple[bytes, bytes]]:
@@ -166,10 +215,11 @@ class Watch:
         self._done = -1
         self._moved = self._said = monotonic()
         self._alive = crew.alive()
+        self._patience_s: float | None = None
 
-    def stage(self, name: str, total: int) -> "Watch":
-        """A new stage; `total` of something are to be done."""
-        self._total, self._done = total, -1
+    def stage(self, name: str, total: int, patience_s: float | None = None) -> "Watch":
+        """A new stage; `total` of something are to be done. It fails after so long without progress, None: only alone."""
+        self._total, self._done, self._patience_s = total, -1, patience_s
         self._moved = self._said = monotonic()
         self._progress.stage(name, total)
         return self
@@ -182,16 +232,19 @@ class Watch:
         alive, before = self._crew.alive(), self._alive
         self._alive = alive
         if alive < before:
-            self._progress.say(
-                f"the demo goes on; start another worker with: headrace run --run {self._wanted.run} --port 0"
-            )
+            self._progress.say(f"the demo goes on; start another worker with: {_another(self._wanted.run)}")
         self._progress.update(done, told)
         still = now - self._moved
         if still > ALONE_S and alive == 0:
             raise DemoFailed(
                 f"no worker is left and nothing moved for {ALONE_S:.0f} s: {done:,} of {self._total:,} are done. "
                 f"Read the workers' logs; to try again, start a new demo. What run {self._wanted.run} has done "
-                f"is safe: headrace run --run {self._wanted.run} continues it."
+                f"is safe: {_another(self._wanted.run)} continues it."
+            )
+        if self._patience_s is not None and still > self._patience_s:
+            raise DemoFailed(
+                f"nothing moved for {still:.0f} s: {done:,} of {self._total:,} are done. Read the workers' logs. What run "
+                f"{self._wanted.run} has done is safe: headrace audit --run {self._wanted.run}"
             )
         if still > QUIET_S and now - self._said > QUIET_S:
             self._said = now

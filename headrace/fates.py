@@ -75,6 +75,8 @@ class Fates:
                 self._letter(raw)
 
     def _event(self, partition: int, event: PaymentEvent, now: int) -> None:
+        if event.status == Status.SETTLED:
+            return  # it answers no intent
         offset = event.intent_offset
         if event.repeat_intent_offset is not None:
             offset = event.repeat_intent_offset

@@ -27,7 +27,19 @@ if TYPE_CHECKING:
     from headrace.settings import Settings
 
 LEAST, MOST = 200, 5_000_000
-_NUMBERS = {"intents", "share", "accounts", "balance", "on hold", "examined"}
+_NUMBERS = {
+    "batches",
+    "payments",
+    "gross",
+    "fees",
+    "net",
+    "intents",
+    "share",
+    "accounts",
+    "balance",
+    "on hold",
+    "examined",
+}
 
 
 def demo(  # noqa: PLR0917  typer makes options of them
@@ -128,6 +140,7 @@ def show(outcome: "Outcome", console: "Console") -> None:
         "payment in review.\n"
     )
     _show_money(outcome, console)
+    _show_settlement(outcome, console)
     times = fates.percentiles_ms()
     console.print(
         f"{outcome.rate:,.0f} payments/s over {outcome.seconds:.1f} s; from append to the terminal event "
@@ -155,6 +168,29 @@ def _show_money(outcome: "Outcome", console: "Console") -> None:
     rows += [(currency, "sum", "", format_minor(total, currency), "") for currency, total in totals.items()]
     rows.sort(key=lambda row: (row[0], row[1] == "sum"))
     _table(console, "Money by kind of account", ("currency", "kind", "accounts", "balance", "on hold"), rows)
+
+
+def _show_settlement(outcome: "Outcome", console: "Console") -> None:
+    from schemas.money import format_minor
+
+    found, told = outcome.settled, outcome.webhooks
+    if found is None or told is None:
+        return
+    sums = (found.gross_minor, found.fees_minor, found.net_minor)
+    rows = [
+        (
+            currency,
+            found.batches[currency],
+            found.payments[currency],
+            *(format_minor(part[currency], currency) for part in sums),
+        )
+        for currency in sorted(found.batches)
+    ]
+    _table(console, "Settlement of merchants", ("currency", "batches", "payments", "gross", "fees", "net"), rows)
+    console.print(
+        f"Webhooks: {told.received:,} of {told.expected:,} events told to the endpoint of some shops in {told.calls:,} "
+        f"calls, {told.unsigned:,} of them with a wrong signature.\n"
+    )
 
 
 def _share(count: int, of: int) -> str:

@@ -23,7 +23,10 @@ def headrace(kafka, home, *arguments):
 
 
 def test_a_demo_accounts_for_every_intent_and_passes_its_audit(kafka, tmp_path):
-    """2,000 records: each has one fate, the books are right, its workers are gone; its run can't be used again."""
+    """2,000 records: each has one fate, merchants are settled and told, the books are right, its workers are gone.
+
+    Its run can't be used again.
+    """
     found = headrace(kafka, tmp_path, "demo", "--payments", "2000", "--run", "d1", "--json")
     assert found.returncode == 0, found.stderr
     result = json.loads(found.stdout.splitlines()[-1])
@@ -36,7 +39,15 @@ def test_a_demo_accounts_for_every_intent_and_passes_its_audit(kafka, tmp_path):
     assert all(result["audit"].values())
     assert result["payments_per_second"] > 0
     assert 0 < result["end_to_end_ms"]["p50"] <= result["end_to_end_ms"]["p99"]
-    assert "exit codes 0, 0" in found.stderr
+    assert "exit codes 0, 0, 0" in found.stderr
+
+    settlement, webhooks = result["settlement"], result["webhooks"]
+    assert settlement["payments"]["EUR"] > 100
+    for currency, gross in settlement["gross_minor"].items():
+        assert gross == settlement["fees_minor"][currency] + settlement["net_minor"][currency]
+        assert settlement["fees_minor"][currency] > 0
+    assert webhooks["received"] == webhooks["expected"] > 0
+    assert webhooks["unsigned"] == 0
 
     again = headrace(kafka, tmp_path, "demo", "--payments", "200", "--run", "d1")
     assert again.returncode == 2

@@ -1,5 +1,6 @@
 """The README's examples, run as a reader runs them, from the first to the last."""
 
+import json
 import os
 import re
 import signal
@@ -63,7 +64,7 @@ def test_every_example_of_the_readme_works_in_order(kafka, tmp_path):
     logs = "\n".join(path.read_text(errors="replace")[-3000:] for path in tmp_path.glob("*.log"))
     assert code == 0, f"{printed[-5000:]}\n{logs}"
     parts = re.split(r"^### block \d+\n", printed, flags=re.MULTILINE)[1:]
-    demo, chaos, _up, accounts, paid, again, books, day, duckdb, stuck, python, metrics, _stop = parts
+    demo, chaos, _up, accounts, paid, again, live, books, python, lunch, day, duckdb, lag, stuck, metrics, _stop = parts
     assert "The books are right." in demo
     assert "The books are right" in chaos
     assert "ready: partitions" in (tmp_path / "worker-2.log").read_text()
@@ -76,11 +77,15 @@ def test_every_example_of_the_readme_works_in_order(kafka, tmp_path):
     assert len(set(ids)) == 1
     assert re.search(r"^EUR +87\.66 +0\.00 +87\.66 +2 ", books, re.MULTILINE)
     assert "The books are right" in books
-    assert "nothing waits" in books
-    assert re.search(r"^3 records in \d files, day/\S+/manifest\.json", day, re.MULTILINE)
+    told = json.loads(live.removeprefix("data: "))
+    assert (told["type"], told["data"]["payment_id"]) == ("payment.completed", "rent-1")
+    assert "payment lunch-1 from alice to bob: COMPLETED" in lunch
+    assert "nothing waits" in lag
+    assert re.search(r'^headrace_lag_records\{[^}]*topic="\S*payments.intents"\} 0\.0$', lag, re.MULTILINE)
+    assert re.search(r"^4 records in \d files, day/\S+/manifest\.json", day, re.MULTILINE)
     assert '"account":"alice"' in day
-    assert re.search(r"^EUR +87\.66 +0\.00 +87\.66 +2 ", day, re.MULTILINE)
-    assert re.search(r"COMPLETED +\S+ +EUR +\S+ +2 +\S+ +11234 ", duckdb)
+    assert re.search(r"^EUR +78\.16 +0\.00 +78\.16 +3 ", day, re.MULTILINE)
+    assert re.search(r"COMPLETED +\S+ +EUR +\S+ +3 +\S+ +12184 ", duckdb)
     assert "0 dead letters, 0 parked" in stuck
     assert "0 would go; add --yes to do it" in stuck
     assert "delivered=1, failed=0" in python

@@ -78,7 +78,7 @@ def test_with_no_worker_left_and_no_progress_the_demo_fails_and_says_what_to_do(
     clock[0] = 2 * ALONE_S - 2
     watch.look(11, lambda: "")
     clock[0] = 2 * ALONE_S
-    with pytest.raises(DemoFailed, match="headrace run --run 7f3a"):
+    with pytest.raises(DemoFailed, match="headrace run core --run 7f3a"):
         watch.look(11, lambda: "")
 
 
