@@ -14,7 +14,8 @@ from replay.answered import answered
 from replay.letters import FAMILIES, REPLAYS, Letter, LetterId, NoSuchLetter, letter_topics, letters, receipts
 from replay.source import Source
 from replay.window import Window
-from schemas.events import Micros, Redrive
+from schemas.events import Micros
+from schemas.internal import Redrive
 from schemas.keys import murmur2
 from topologies.engine.config import ClusterConfig
 from topologies.engine.redrive import AT_ONCE, BYTES, Move, Redriver, Refused, Undone

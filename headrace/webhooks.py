@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from headrace.gateway.offsets import ANSWERS, Answered
 from replay.source import Source
 from schemas import codec
-from schemas.events import Attempt, AttemptAction, Delivery, DeliveryState, Micros, PaymentEvent
+from schemas.events import Micros, PaymentEvent
+from schemas.internal import Attempt, AttemptAction, Delivery, DeliveryState
 from streams.notification import delivery_of, type_of, wait_of
 from streams.notification_rules import NotificationRules
 from topologies.engine.config import ClusterConfig

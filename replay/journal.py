@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from replay.verdicts import Verdict, Verdicts
-from schemas.events import JournalRecord
+from schemas.internal import JournalRecord
 from topologies.topics import ACCOUNT_EVENTS, POSTINGS
 
 CORE, SETTLEMENT = "core", "settlement"

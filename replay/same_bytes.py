@@ -23,7 +23,7 @@ from replay.source import Progress, Replay, Source, Span
 from replay.verdicts import Verdict
 from schemas import codec
 from schemas.codec import Undecodable
-from schemas.events import JournalRecord, SettingsRecord
+from schemas.internal import JournalRecord, SettingsRecord
 from topologies.engine.rerun import Claims, Rerun, Setting, setting_of
 from topologies.engine.step import PartitionStep
 from topologies.engine.step import Raw as StepRaw

@@ -13,7 +13,7 @@ from typing import Any
 
 import fastavro
 
-from schemas import events
+from schemas import events, internal
 from schemas.catalogue import Catalogue, Schema, Version, catalogue
 from schemas.codegen import definitions, short, source_of
 from schemas.misfit import misfit
@@ -34,6 +34,9 @@ __all__ = [
     "encoder",
     "resolving_decoder",
 ]
+
+RECORDS = {**vars(events), **vars(internal)}
+"""Records and enums by their names in the schemas."""
 
 MAGIC = 0
 HEAD = 5
@@ -71,7 +74,7 @@ def decoder(subject: str) -> Callable[[bytes | None], Any]:
     KeyError where the catalogue has no such subject.
     """
     current = catalogue().versions(subject)[-1]
-    decode_body = _compile(current.schema, vars(events))[f"decode_{short(current.schema['name'])}"]
+    decode_body = _compile(current.schema, RECORDS)[f"decode_{short(current.schema['name'])}"]
     head = _head(current)
 
     def decode(data: bytes | None) -> Any:
@@ -176,7 +179,7 @@ def _without_logical(schema: Any) -> Any:
 
 
 def _record_of(schema: Any, found: Any, named: Mapping[str, Schema]) -> Any:
-    """What fastavro gives (dicts, lists, strings) as records, tuples and enums of `schemas.events`."""
+    """What fastavro gives (dicts, lists, strings) as records, tuples and enums."""
     if isinstance(schema, str):
         schema = named.get(short(schema), schema)
     if isinstance(schema, list):
@@ -186,9 +189,9 @@ def _record_of(schema: Any, found: Any, named: Mapping[str, Schema]) -> Any:
     kind = schema["type"]
     if kind == "record":
         values = [_record_of(field["type"], found[field["name"]], named) for field in schema["fields"]]
-        return vars(events)[short(schema["name"])](*values)
+        return RECORDS[short(schema["name"])](*values)
     if kind == "enum":
-        return vars(events)[short(schema["name"])](found)
+        return RECORDS[short(schema["name"])](found)
     if kind == "array":
         return tuple(_record_of(schema["items"], item, named) for item in found)
     if kind == "map":
@@ -208,10 +211,10 @@ def encoder(record_type: Any) -> Callable[[Any], bytes]:
     name = record_type.__name__
     newest = [catalogue().versions(subject)[-1] for subject in catalogue().subjects()]
     current = {short(version.schema["name"]): version for version in newest}.get(name)
-    if current is None or vars(events)[name] is not record_type:
+    if current is None or RECORDS[name] is not record_type:
         raise Unencodable(f"{name}: no subject has values of this type")
     schema, head = current.schema, _head(current)
-    encode_body = _compile(schema, vars(events))[f"encode_{name}"]
+    encode_body = _compile(schema, RECORDS)[f"encode_{name}"]
 
     def encode(record: Any) -> bytes:
         try:

@@ -1,7 +1,7 @@
 """Writes Python source that decodes and encodes one Avro schema, with every length checked.
 
 Source of the format: the Avro 1.12 specification, "Binary encoding". A record becomes a tuple of
-the class in `schemas.events` that has its name; of an older writer's schema, a plain tuple.
+the class in `codec.RECORDS` that has its name; of an older writer's schema, a plain tuple.
 """
 
 from collections.abc import Iterator, Mapping

@@ -8,7 +8,8 @@ out on a partition: the others stand in its line here, so an endpoint that is de
 from collections.abc import Sequence
 from typing import assert_never
 
-from schemas.events import Attempt, AttemptAction, Delivery, DeliveryState, Micros, PaymentEvent
+from schemas.events import Micros, PaymentEvent
+from schemas.internal import Attempt, AttemptAction, Delivery, DeliveryState
 from schemas.keys import digest, partition_of
 from streams.queues import (
     TABLES,

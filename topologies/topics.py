@@ -7,7 +7,7 @@ readers put before them.
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas import events
+from schemas import events, internal
 
 KEPT = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 LETTER_BYTES = 2_097_152
@@ -41,11 +41,11 @@ COMMANDS = Topic("accounts.commands", events.AccountCommand, "account", KEPT | A
 ALIASES = Topic("accounts.aliases", events.AliasClaim, "alias", KEPT | APPEND_TIME)
 ACCOUNT_EVENTS = Topic("accounts.events", events.AccountEvent, "account")
 BATCHES = Topic("settlement.batches", events.SettlementBatch, "account")
-DELIVERIES = Topic("notification.deliveries", events.Delivery, "debtor")
-ATTEMPTS = Topic("notification.attempts", events.Attempt, "debtor")
-JOURNAL = Topic("headrace.journal", events.JournalRecord, "none")
-SETTINGS = Topic("headrace.settings", events.SettingsRecord, "hash")
-REDRIVES = Topic("headrace.redrives", events.Redrive, "letter")
+DELIVERIES = Topic("notification.deliveries", internal.Delivery, "debtor")
+ATTEMPTS = Topic("notification.attempts", internal.Attempt, "debtor")
+JOURNAL = Topic("headrace.journal", internal.JournalRecord, "none")
+SETTINGS = Topic("headrace.settings", internal.SettingsRecord, "hash")
+REDRIVES = Topic("headrace.redrives", internal.Redrive, "letter")
 
 CONTRACT = (
     INTENTS, EVENTS, POSTINGS, CREDITS, REVERSALS, COMMANDS, ALIASES, ACCOUNT_EVENTS, BATCHES, JOURNAL, SETTINGS,

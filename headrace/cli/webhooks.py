@@ -127,7 +127,7 @@ def disable(name: Name, run: Run = None, as_json: Json = False) -> None:
 def _switch(name: str, action: str, told: "Settings", *, as_json: bool) -> None:
     from headrace.missing import require_topics
     from headrace.webhooks import require_endpoint, switch
-    from schemas.events import AttemptAction
+    from schemas.internal import AttemptAction
     from topologies.topics import ATTEMPTS
 
     rules = told.rules().notification

@@ -17,7 +17,7 @@ from headrace.gateway.connector import NotPublic, guarded_connector
 from headrace.gateway.endpoints import Endpoint
 from headrace.gateway.signature import signatures
 from headrace.gateway.words import body_of
-from schemas.events import AttemptAction, Delivery
+from schemas.internal import AttemptAction, Delivery
 
 log = logging.getLogger(__name__)
 CALL_S = 15.0

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from headrace.gateway.calls import Outcome
 from headrace.gateway.endpoints import Endpoint
 from headrace.gateway.metrics import GatewayMetrics
-from schemas.events import AttemptAction, Delivery, DeliveryState
+from schemas.internal import AttemptAction, Delivery, DeliveryState
 
 log = logging.getLogger(__name__)
 AT_ONCE = 16

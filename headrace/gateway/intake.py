@@ -17,7 +17,8 @@ from headrace.gateway.dispatch import Held
 from headrace.gateway.metrics import GatewayMetrics
 from headrace.gateway.offsets import Progress, first_unanswered
 from schemas import codec
-from schemas.events import Attempt, AttemptAction, Micros
+from schemas.events import Micros
+from schemas.internal import Attempt, AttemptAction
 from topologies.engine.config import ClusterConfig
 from topologies.engine.sender import Sender
 from topologies.topics import ATTEMPTS, DELIVERIES

@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 
 from replay.reader import Reader
 from schemas import codec
-from schemas.events import AttemptAction, DeliveryState
+from schemas.internal import AttemptAction, DeliveryState
 from topologies.engine.config import ClusterConfig
 from topologies.topics import ATTEMPTS, DELIVERIES
 

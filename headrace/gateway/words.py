@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 
 from headrace.moments import shown
-from schemas.events import Delivery, PaymentEvent
+from schemas.events import PaymentEvent
+from schemas.internal import Delivery
 from streams.notification import type_of
 
 

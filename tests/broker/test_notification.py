@@ -16,7 +16,7 @@ from receiver import SECRET, Receiver, verified
 from replay.audit import audit
 from replay.reader import Reader
 from schemas import codec
-from schemas.events import AttemptAction
+from schemas.internal import AttemptAction
 from topologies.topics import ATTEMPTS, DELIVERIES, EVENTS, JOURNAL
 
 pytestmark = pytest.mark.broker

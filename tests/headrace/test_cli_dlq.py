@@ -13,7 +13,8 @@ import headrace.dlq
 import replay.reader
 from headrace.cli import app, common, explain
 from headrace.cli.common import Global
-from schemas.events import Micros, Minor, Redrive
+from schemas.events import Micros, Minor
+from schemas.internal import Redrive
 from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig
 from topologies.payments import CORE

@@ -15,7 +15,8 @@ from headrace.cli import app, common, explain
 from headrace.cli.common import Global
 from headrace.moments import shown
 from schemas import codec
-from schemas.events import Attempt, AttemptAction, DeliveryState, Micros
+from schemas.events import Micros
+from schemas.internal import Attempt, AttemptAction, DeliveryState
 from schemas.keys import partition_of
 from streams.notification import wait_of
 from streams.notification_rules import EndpointRule, NotificationRules

@@ -9,7 +9,8 @@ from headrace.dlq import Press, Wish, choose, headers_for, look, rows
 from replay.letters import LetterId, NoSuchLetter, letter_of
 from replay.reader import Raw
 from schemas import codec
-from schemas.events import AccountEvent, CreditAction, Micros, Redrive, Status
+from schemas.events import AccountEvent, CreditAction, Micros, Status
+from schemas.internal import Redrive
 from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig
 from topologies.engine.redrive import Refused, Undone

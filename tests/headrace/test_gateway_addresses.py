@@ -13,7 +13,7 @@ from headrace.gateway.calls import Caller
 from headrace.gateway.connector import NotPublic, PublicResolver, guarded_connector
 from headrace.gateway.endpoints import Endpoint, checked_url
 from headrace.gateway.signature import key_of
-from schemas.events import AttemptAction
+from schemas.internal import AttemptAction
 
 REFUSED = [
     "0.0.0.0", "0.1.2.3",  # noqa: S104 - refused, not bound

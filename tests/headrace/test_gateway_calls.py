@@ -16,7 +16,8 @@ from headrace.gateway.calls import BODY_BYTES, Caller, Outcome, outcome_of
 from headrace.gateway.endpoints import Endpoint
 from headrace.gateway.signature import key_of
 from headrace.gateway.words import body_of
-from schemas.events import AttemptAction, PaymentState, Status
+from schemas.events import PaymentState, Status
+from schemas.internal import AttemptAction
 
 DELIVERED, FAILED, SLOW_DOWN, GONE = (
     AttemptAction.DELIVERED, AttemptAction.FAILED, AttemptAction.SLOW_DOWN, AttemptAction.GONE,

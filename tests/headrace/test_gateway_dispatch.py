@@ -14,7 +14,8 @@ from headrace.gateway.dispatch import AT_ONCE, NOBODY, Dispatch, Held
 from headrace.gateway.endpoints import Endpoint
 from headrace.gateway.metrics import GatewayMetrics, metric_names
 from headrace.gateway.offsets import Answered, Progress, first_unanswered
-from schemas.events import Attempt, AttemptAction, DeliveryState, Micros
+from schemas.events import Micros
+from schemas.internal import Attempt, AttemptAction, DeliveryState
 from topologies.engine.config import ClusterConfig
 from topologies.topics import ATTEMPTS, DELIVERIES
 

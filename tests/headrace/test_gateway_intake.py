@@ -9,7 +9,7 @@ from headrace.gateway.calls import Outcome
 from headrace.gateway.intake import Intake
 from headrace.gateway.metrics import GatewayMetrics
 from schemas import codec
-from schemas.events import AttemptAction
+from schemas.internal import AttemptAction
 from topologies.engine.config import ClusterConfig
 from topologies.topics import ATTEMPTS, DELIVERIES
 

@@ -7,8 +7,8 @@ import fastavro
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from schemas import events
 from schemas.catalogue import catalogue
+from schemas.codec import RECORDS
 from schemas.codegen import definitions, short
 
 SUBJECTS = catalogue().subjects()
@@ -38,10 +38,10 @@ def _values(schema: Any, named: dict[str, Any]) -> st.SearchStrategy[Any]:
         schema = named.get(short(schema), {"type": schema})
     kind = schema["type"]
     if kind == "record":
-        record = getattr(events, short(schema["name"]))
+        record = RECORDS[short(schema["name"])]
         return st.tuples(*[_values(field["type"], named) for field in schema["fields"]]).map(record._make)
     if kind == "enum":
-        return st.sampled_from([getattr(events, short(schema["name"]))(symbol) for symbol in schema["symbols"]])
+        return st.sampled_from([RECORDS[short(schema["name"])](symbol) for symbol in schema["symbols"]])
     if kind == "array":
         return st.lists(_values(schema["items"], named), max_size=3).map(tuple)
     if kind == "map":

@@ -10,7 +10,8 @@ from builders import AT, a_claim, a_command, an_intent
 
 from replay.reader import Place, Raw, TopicMissing
 from schemas import codec
-from schemas.events import Intent, Kind, Micros, Minor, RiskDecision, SettingsRecord
+from schemas.events import Intent, Kind, Micros, Minor, RiskDecision
+from schemas.internal import SettingsRecord
 from streams import screening
 from streams.rules import Rules
 from streams.turn import Decided, Turn

@@ -2,7 +2,8 @@
 
 from builders import AT, PARTITIONS
 
-from schemas.events import Attempt, AttemptAction, DeliveryState, Micros, Minor, PaymentEvent, PaymentState, Status
+from schemas.events import Micros, Minor, PaymentEvent, PaymentState, Status
+from schemas.internal import Attempt, AttemptAction, DeliveryState
 from schemas.keys import derive_id, partition_of
 from streams.notification_rules import EndpointRule, NotificationRules
 from streams.rules import Rules

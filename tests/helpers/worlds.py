@@ -15,10 +15,6 @@ from schemas.events import (
     Entry,
     EntryCode,
     Intent,
-    JournalInput,
-    JournalLetter,
-    JournalOutput,
-    JournalRecord,
     Kind,
     Layer,
     Micros,
@@ -30,6 +26,7 @@ from schemas.events import (
     ReversalAction,
     Status,
 )
+from schemas.internal import JournalInput, JournalLetter, JournalOutput, JournalRecord
 from schemas.keys import derive_id, partition_of
 
 INTENTS, EVENTS, POSTINGS = "payments.intents", "payments.events", "ledger.postings"

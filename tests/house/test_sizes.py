@@ -10,7 +10,7 @@ LONGEST_FILE, LONGEST_FUNCTION = 400, 50
 FILES = [
     p for folder in ("schemas", "streams", "topologies", "replay", "headrace") for p in (ROOT / folder).rglob("*.py")
 ]
-GRANTED: dict[str, int] = {"schemas/events.py": 447}  # one module holds every record, which the codec finds by name
+GRANTED: dict[str, int] = {}
 """A ratchet: such a file may shrink, never grow."""
 
 

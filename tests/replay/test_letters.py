@@ -20,7 +20,8 @@ from replay.letters import (
 )
 from replay.reader import Raw
 from schemas import codec
-from schemas.events import Micros, Redrive
+from schemas.events import Micros
+from schemas.internal import Redrive
 from topologies.topics import REDRIVES
 
 OURS = [

@@ -5,7 +5,8 @@ from builders import PARTITIONS
 from worlds import CREDITS, LETTERS, REVERSALS, World
 
 from replay.audit import judge
-from schemas.events import Micros, Minor, Redrive
+from schemas.events import Micros, Minor
+from schemas.internal import Redrive
 from schemas.keys import partition_of
 from topologies.topics import REDRIVES
 

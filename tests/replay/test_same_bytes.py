@@ -14,7 +14,8 @@ from replay.same_bytes import replay_of
 from replay.state import Further
 from replay.verdicts import Check
 from schemas import codec
-from schemas.events import JournalLetter, Micros, Minor
+from schemas.events import Micros, Minor
+from schemas.internal import JournalLetter
 from schemas.keys import partition_of
 from streams.rules import Rules
 from topologies import topics

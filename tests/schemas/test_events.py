@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import schemas
-from schemas import events
+from schemas import events, internal
+from schemas.codec import RECORDS
 from schemas.codegen import definitions, short
 
 AVRO = Path(schemas.__file__).parent / "avro"
@@ -56,7 +57,7 @@ def default_of(schema: Any, named: dict[str, Any], default: Any) -> Any:
     if isinstance(schema, str):
         schema = named.get(short(schema), schema)
     if isinstance(schema, dict) and schema["type"] == "enum":
-        return getattr(events, short(schema["name"]))(default)
+        return RECORDS[short(schema["name"])](default)
     return tuple(default) if isinstance(default, list) else default
 
 
@@ -64,7 +65,7 @@ def default_of(schema: Any, named: dict[str, Any], default: Any) -> Any:
 def test_a_record_mirrors_its_schema(subject: str, name: str) -> None:
     """Names, order, types and defaults of fields; symbols of enums, and their default UNKNOWN."""
     named = definitions(CURRENT[subject])
-    schema, mirror = named[name], getattr(events, name)
+    schema, mirror = named[name], RECORDS[name]
     if schema["type"] == "enum":
         assert [symbol.value for symbol in mirror] == schema["symbols"]
         assert [symbol.name for symbol in mirror] == schema["symbols"]
@@ -87,18 +88,18 @@ def test_a_record_mirrors_its_schema(subject: str, name: str) -> None:
 def test_schemas_and_records_say_what_they_are(subject: str, name: str) -> None:
     """Every schema and field has a doc, and a record's docstring is its schema's."""
     schema = definitions(CURRENT[subject])[name]
-    assert inspect.getdoc(getattr(events, name))
+    assert inspect.getdoc(RECORDS[name])
     assert schema["doc"].endswith(".")
     assert [field["name"] for field in schema.get("fields", ()) if not field.get("doc")] == []
 
 
 def test_every_record_and_enum_stands_in_a_schema() -> None:
-    """Nothing in `schemas/events.py` is without a contract."""
+    """Nothing in `schemas/events.py` and `schemas/internal.py` is without a contract."""
     declared = {
         name
-        for name, thing in vars(events).items()
+        for name, thing in RECORDS.items()
         if inspect.isclass(thing)
-        and thing.__module__ == events.__name__
+        and thing.__module__ in {events.__name__, internal.__name__}
         and (hasattr(thing, "_fields") or issubclass(thing, enum.Enum))
     }
     assert declared == {name for _, name in NAMED}

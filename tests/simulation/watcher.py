@@ -8,7 +8,8 @@ from naive import Naive
 
 from schemas import codec
 from schemas.codec import Undecodable
-from schemas.events import CreditAction, JournalRecord, ReversalAction
+from schemas.events import CreditAction, ReversalAction
+from schemas.internal import JournalRecord
 from schemas.keys import partition_of
 from topologies.engine.memory.broker import Broker
 from topologies.engine.memory.coordinator import Transactional

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from notified import AT, DELIVERED, FAILED, GONE, SLOW_DOWN, Notified, an_event
 
-from schemas.events import Attempt, AttemptAction, DeliveryState, Status
+from schemas.events import Status
+from schemas.internal import Attempt, AttemptAction, DeliveryState
 from schemas.keys import partition_of
 from streams.notification import AT_ONCE, wait_of
 from streams.notification_rules import EndpointRule, NotificationRules, notification_rules

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from headrace.windows import settlement_of
-from schemas.events import Micros, SettingsRecord
+from schemas.events import Micros
+from schemas.internal import SettingsRecord
 from streams.rules import Rules
 from streams.settlement_rules import SettlementRules, settlement_rules
 from topologies.engine.identity import code_hash, settings_json

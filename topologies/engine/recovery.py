@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas import codec
-from schemas.events import JournalRecord
+from schemas.internal import JournalRecord
 from topologies.engine.changelog import head_of, unpack
 from topologies.engine.commits import RecoveryPlace, check_inputs, committed, log_offsets
 from topologies.engine.crash import crash_point

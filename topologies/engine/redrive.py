@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import codec
-from schemas.events import Redrive
+from schemas.internal import Redrive
 from schemas.keys import partition_of
 from topologies.engine.config import ClusterConfig
 from topologies.engine.crash import crash_point

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from schemas import codec
-from schemas.events import JournalLetter, JournalRecord, Micros, SettingsRecord
+from schemas.events import Micros
+from schemas.internal import JournalLetter, JournalRecord, SettingsRecord
 from streams.notification_rules import notification_rules
 from streams.rules import Rules, screening_rules
 from streams.settlement_rules import settlement_rules

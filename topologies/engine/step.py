@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from schemas import codec
 from schemas.codec import Undecodable
-from schemas.events import JournalInput, JournalLetter, JournalOutput, JournalRecord, Micros
+from schemas.events import Micros
+from schemas.internal import JournalInput, JournalLetter, JournalOutput, JournalRecord
 from schemas.keys import partition_of
 from streams.rules import Rules
 from streams.tables import TableSpec, new

@@ -6,7 +6,8 @@ from collections import Counter
 from confluent_kafka import TopicPartition
 
 from schemas import codec
-from schemas.events import Micros, PaymentEvent, SettingsRecord
+from schemas.events import Micros, PaymentEvent
+from schemas.internal import SettingsRecord
 from topologies.engine.config import EngineConfig
 from topologies.engine.crash import crash_point
 from topologies.engine.identity import settings_json

@@ -6,7 +6,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from schemas.codec import decoder
-from schemas.events import Micros, Redrive
+from schemas.events import Micros
+from schemas.internal import Redrive
 from topologies.engine import redrive
 from topologies.engine.config import ClusterConfig
 from topologies.engine.limits import Limits
