@@ -204,6 +204,7 @@ class Intake(threading.Thread):
         if without:
             starts += first_unanswered(self._cluster, without)
         consumer.assign(starts)
+        consumer.resume(starts)  # the client keeps a pause over assignments
         self._progress = {place.partition: Progress(self._epoch) for place in partitions}
         self._paused, self.joined = False, True
 

@@ -44,7 +44,9 @@ class Client:
 
     def __init__(self, committed=7):
         self.known = committed
-        self.commits, self.paused, self.assigned = [], [], []
+        self.commits, self.assigned = [], []
+        self.paused = False
+        """Kept over assignments, as librdkafka keeps it."""
 
     def commit(self, offsets, *, asynchronous):
         self.commits += [(one.topic, one.partition, one.offset) for one in offsets]
@@ -59,10 +61,10 @@ class Client:
         return [TopicPartition(DELIVERIES.name, 2)]
 
     def pause(self, places):
-        self.paused.append(True)
+        self.paused = True
 
     def resume(self, places):
-        self.paused.append(False)
+        self.paused = False
 
 
 class Sends:
@@ -169,13 +171,25 @@ def test_fetching_pauses_while_too_much_is_held_and_polling_goes_on(parts, monke
     for offset in range(7, 12):
         intake._read(Message(offset))
     intake._hold_back(client)
-    intake._hold_back(client)
-    assert client.paused == [True]
+    assert client.paused
     for held in taken[:4]:
         intake.answer(held, None)
     intake._write(sender)
     intake._hold_back(client)
-    assert client.paused == [True, False]
+    assert not client.paused
+
+
+def test_a_pause_does_not_outlive_the_move_of_partitions(parts, monkeypatch):
+    """The client keeps it: partitions that come back would stand still for good."""
+    monkeypatch.setattr(headrace.gateway.intake, "HELD_MOST", 0)
+    intake, _taken, client, _sender = parts
+    intake._read(Message(7))
+    intake._hold_back(client)
+    assert client.paused
+    places = [TopicPartition("p." + DELIVERIES.name, 2)]
+    intake._revoked(client, places)
+    intake._assigned(client, places)
+    assert not client.paused
 
 
 def test_what_was_read_before_partitions_moved_is_somebody_elses(parts):
