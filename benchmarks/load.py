@@ -29,14 +29,20 @@ def _treasury(number: int) -> str:
     return f"treasury-{number % TREASURIES:02}"
 
 
-def opened(accounts: int, at: Micros, flags: tuple[str, ...] = ("NO_OVERDRAFT",)) -> Iterator[AccountCommand]:
-    """Opens the treasuries and so many accounts; without flags they may go below zero, and need no money first."""
+def opened(
+    accounts: int, at: Micros, flags: tuple[str, ...] = ("NO_OVERDRAFT",), merchants: int = 0
+) -> Iterator[AccountCommand]:
+    """Opens the treasuries and so many accounts, the first `merchants` of them as merchants.
+
+    Without flags they may go below zero, and need no money first.
+    """
     for number in range(TREASURIES):
         name = _treasury(number)
         yield AccountCommand(f"open-{name}", name, AccountAction.OPEN, CURRENCY, at, ("DEBIT_NORMAL",))
     for number in range(accounts):
         name = account(number)
-        yield AccountCommand(f"open-{name}", name, AccountAction.OPEN, CURRENCY, at, flags)
+        told = (*flags, "MERCHANT") if number < merchants else flags
+        yield AccountCommand(f"open-{name}", name, AccountAction.OPEN, CURRENCY, at, told)
 
 
 def funded(accounts: int, at: Micros) -> Iterator[Intent]:
@@ -53,6 +59,12 @@ def uniform(accounts: int, rng: Random) -> Pairs:
     while True:
         debtor, creditor = rng.randrange(accounts), rng.randrange(accounts)
         yield debtor, creditor if creditor != debtor else (creditor + 1) % accounts
+
+
+def shopping(accounts: int, merchants: int, rng: Random) -> Pairs:
+    """Everybody else pays one of the first `merchants`."""
+    while True:
+        yield rng.randrange(merchants, accounts), rng.randrange(merchants)
 
 
 def skewed(accounts: int, zipf: float, rng: Random) -> Pairs:

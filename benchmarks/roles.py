@@ -2,8 +2,8 @@
 
     python -m benchmarks.roles --payments 200000 --repeats 3 --json
 
-Every account is a merchant, so each credit bears a fee and belongs to a batch; windows end every two seconds. An endpoint
-is filtered for what never happens, so notification reads every event. With all roles a drain has ended when the last
+Everybody pays one of some merchants, so each credit bears a fee and belongs to a batch; windows end every five seconds. An
+endpoint is filtered for what never happens, so notification reads every event. With all roles a drain has ended when the last
 payment is settled and no role has anything left to read; core's own rate, to the last terminal event, is told beside it.
 """
 
@@ -26,7 +26,7 @@ ALONE, ALL = "core alone", "all roles"
 SHARE = 2 / 3
 """How much of core's rate must be left."""
 SETTLEMENT = """
-every_s = 2
+every_s = 5
 grace_s = 1
 fees = "card"
 [schedules.card]
@@ -91,7 +91,9 @@ def drain(bench: Bench, shape: Shape, payments: int, number: int) -> tuple[Drain
 
 def measure(wanted: argparse.Namespace) -> Found:
     """Both, in turn. Raises Void."""
-    alone = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed, overdraft=True, merchants=True)
+    alone = Shape(
+        wanted.accounts, wanted.partitions, wanted.workers, wanted.seed, overdraft=True, merchants=wanted.merchants
+    )
     shapes = {ALONE: alone, ALL: alone._replace(beside=BESIDE)}
     runs: list[Drained] = []
     judged: list[Gate] = []
@@ -136,6 +138,7 @@ def parsed() -> argparse.Namespace:
     words = report.arguments("roles", "What settlement and notification cost.")
     words.add_argument("--payments", type=report.at_least(100), default=200_000, help="of each drain")
     words.add_argument("--accounts", type=report.at_least(2), default=100_000)
+    words.add_argument("--merchants", type=report.at_least(1), default=1_000)
     words.add_argument("--workers", type=report.at_least(1), default=2)
     words.add_argument("--partitions", type=report.at_least(1), default=4)
     words.add_argument("--repeats", type=report.at_least(1), default=3)

@@ -40,8 +40,8 @@ class Shape(NamedTuple):
     hot: load.Hot | None = None
     overdraft: bool = False
     """Accounts may go below zero, so they are opened without money: twice as quick."""
-    merchants: bool = False
-    """Every account is a merchant: each credit bears a fee and belongs to a batch."""
+    merchants: int = 0
+    """So many accounts are merchants, whom all others pay: each credit bears a fee and belongs to a batch."""
     beside: tuple[str, ...] = ()
     """Roles that run beside core, a worker each."""
 
@@ -52,6 +52,8 @@ class Shape(NamedTuple):
 
     def pairs(self, rng: Random) -> load.Pairs:
         """Debtors and creditors."""
+        if self.merchants:
+            return load.shopping(self.accounts, self.merchants, rng)
         if self.hot:
             return load.hot(self.accounts, self.hot, rng)
         return load.skewed(self.accounts, self.zipf, rng) if self.zipf else load.uniform(self.accounts, rng)
@@ -175,11 +177,13 @@ def prepare(bench: Bench, shape: Shape) -> float:
     begun = monotonic()
     create_topics(bench.cluster, PLANS.values(), shape.partitions, 1)
     now = Micros(time_ns() // 1_000)
-    flags = (*(() if shape.overdraft else ("NO_OVERDRAFT",)), *(("MERCHANT",) if shape.merchants else ()))
+    flags = () if shape.overdraft else ("NO_OVERDRAFT",)
     with crew_of(bench, shape.workers) as crew:
         watch = Watch(bench, crew, {})
         say(f"opening {shape.accounts:,} accounts")
-        commands = send(bench, topics.COMMANDS.name, load.opened(shape.accounts, now, flags), "account")
+        commands = send(
+            bench, topics.COMMANDS.name, load.opened(shape.accounts, now, flags, shape.merchants), "account"
+        )
         watch.wait(topics.ACCOUNT_EVENTS.name, commands)
         if not shape.overdraft:
             say("funding them")
