@@ -76,3 +76,7 @@ NOTIFICATION = Plan(
 
 PLANS = {plan.role: plan for plan in (CORE, SETTLEMENT, NOTIFICATION)}
 """Every role that is built, by name."""
+
+GATEWAY = Plan(role="gateway", agents=(), inputs=(topics.DELIVERIES,))
+WATCHED = {**PLANS, GATEWAY.role: GATEWAY}
+"""Whose lag is watched: the roles, and the gateway, which is no engine but reads in a group of its own."""

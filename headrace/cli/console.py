@@ -30,14 +30,13 @@ def console(
     from headrace.logs import configure
     from headrace.missing import missing_sentence
     from topologies.engine.admin import missing_topics
-    from topologies.payments import PLANS
+    from topologies.payments import PLANS, WATCHED
 
-    plans = tuple(PLANS.values())
-    if missing := missing_topics(cluster, plans):
+    if missing := missing_topics(cluster, PLANS.values()):
         fail(missing_sentence(cluster, missing), UNREACHABLE)
     configure("warning")
     try:
-        ended = serve(cluster, plans, (host, port), typer.echo)
+        ended = serve(cluster, tuple(WATCHED.values()), (host, port), typer.echo)
     except PortTaken as error:
         fail(str(error), USAGE)
     raise typer.Exit(INTERRUPTED if ended == signal.SIGINT else DONE)

@@ -64,11 +64,11 @@ def lag(
 
 def plans_of(roles: list[str] | None) -> "tuple[Plan, ...]":
     """The plans of these roles, all that are built by default. Fails with exit 2 at another name."""
-    from topologies.payments import PLANS
+    from topologies.payments import WATCHED
 
-    if unknown := [name for name in roles or () if name not in PLANS]:
-        fail(f"{unknown[0]!r} is no role; roles are {', '.join(PLANS)}", USAGE)
-    return tuple(plan for name, plan in PLANS.items() if not roles or name in roles)
+    if unknown := [name for name in roles or () if name not in WATCHED]:
+        fail(f"{unknown[0]!r} is no role; roles are {', '.join(WATCHED)}", USAGE)
+    return tuple(plan for name, plan in WATCHED.items() if not roles or name in roles)
 
 
 # -- once -------------------------------------------------------------------------------------------

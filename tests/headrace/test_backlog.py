@@ -12,7 +12,7 @@ from headrace.cli import app, common
 from headrace.cli.common import Global
 from headrace.pace import STANDSTILL_S, LagStatus, Rate
 from topologies.engine.config import ClusterConfig
-from topologies.payments import PLANS
+from topologies.payments import WATCHED
 
 CORE, OTHER = "headrace.core", "headrace.settlement"
 
@@ -239,7 +239,7 @@ def test_the_time_of_a_drain_is_told_in_a_unit_that_reads_well():
 
 REFUSED = {
     "seconds without --watch": (["3"], "headrace lag --watch 3"),
-    "no such role": (["--role", "kore"], f"roles are {', '.join(PLANS)}"),
+    "no such role": (["--role", "kore"], f"roles are {', '.join(WATCHED)}"),
 }
 
 
