@@ -2,8 +2,7 @@
 
     python -m benchmarks.curve --floors 0,5,10,25,50,100,250,500 --json
 
-The floor is the engine's least time between two steps (HEADRACE_LIMIT__FLOOR_MS), in which markers land; it never waits
-to fill a step.
+The floor is for measurements alone (HEADRACE_LIMIT__FLOOR_MS): the engine itself never waits to fill a step.
 """
 
 import argparse

@@ -39,8 +39,8 @@ class Cluster:
         create_topics(self.config, PLANS.values(), partitions, replication)
         self.sender = Sender(self.config)
 
-    def worker(self, instance="a", role="core", **env):
-        """Starts a worker process; what it says is in `log_of(instance)`."""
+    def worker(self, instance="a", role="core", *words, **env):
+        """Starts `headrace run ROLE WORDS`; what it says is in `log_of(instance)`."""
         log = (self.home / f"{instance}.log").open("ab")
         environment = {
             **os.environ,
@@ -52,7 +52,7 @@ class Cluster:
             **env,
         }
         process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "run", role], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "headrace", "run", role, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
         log.close()
         self.workers.append(process)

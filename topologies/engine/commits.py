@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import NotYet, StoreAhead, TornPartition
-from topologies.engine.limits import LIMITS, Limits
-from topologies.engine.store import RowCache, Stores
+from topologies.engine.limits import Limits
+from topologies.engine.store import Stores
 from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
 from topologies.topics import changelog
@@ -33,8 +33,6 @@ class RecoveryPlace:
     watchdog: Watchdog
     report: Callable[[int], None]
     """Told how many changelog records remain."""
-    rows: RowCache = field(default_factory=lambda: RowCache(LIMITS.cached_rows))
-    """What all tables of the worker share."""
 
 
 Commits = dict[int, tuple[dict[str, int], int]]

@@ -27,7 +27,7 @@ from topologies.engine.errors import (
     TornPartition,
     WorkerStopped,
 )
-from topologies.engine.store import Store, StoreTable, distrust
+from topologies.engine.store import RowCache, Store, StoreTable, distrust
 from topologies.topics import JOURNAL, changelog
 
 _log = logging.getLogger(__name__)
@@ -121,8 +121,9 @@ def _attempt(place: RecoveryPlace, partitions: Sequence[int], superseded: Callab
         commits = committed(place, clients.consumer, partitions)
         check_inputs(place, clients.admin, commits)
         logs = _logs(place, clients.admin, partitions)
+        rows = RowCache(place.limits.cached_rows)
         for log in logs:
-            opened.append(_open(place, log, *commits[log.partition]))
+            opened.append(_open(place, log, rows, commits[log.partition]))
             if opened[-1].behind and opened[-1].stands == 0:
                 _find_base(place, clients.admin, opened[-1], log)
         _restore(place, clients, [pair for pair in zip(opened, logs, strict=True) if pair[0].behind], superseded)
@@ -179,7 +180,8 @@ def _logs(place: RecoveryPlace, admin: AdminClient, partitions: Sequence[int]) -
     return [_Log(*where, firsts[where], ends[where]) for where in wheres]
 
 
-def _open(place: RecoveryPlace, log: _Log, offsets: dict[str, int], step: int) -> Recovered:
+def _open(place: RecoveryPlace, log: _Log, rows: RowCache, commit: tuple[dict[str, int], int]) -> Recovered:
+    offsets, step = commit
     folder = place.folder / f"p{log.partition}"
     store, meta = _usable(place, folder, log)
     if meta is not None and (meta["step"] > step or meta["changelog"] > log.end):
@@ -189,7 +191,7 @@ def _open(place: RecoveryPlace, log: _Log, offsets: dict[str, int], step: int) -
             f"{meta['changelog']}, Kafka is only at step {step} and offset {log.end}: the broker lost committed data. "
             f"Keep {folder} as evidence; to rebuild from what Kafka has, move it away."
         )
-    tables = {spec.name: StoreTable(store, spec, place.rows) for spec in place.plan.tables()}
+    tables = {spec.name: StoreTable(store, spec, rows) for spec in place.plan.tables()}
     recovered = Recovered(log.partition, store, tables, offsets, step, 0, (), behind=log.end > 0)
     if meta is not None:
         recovered.changelog, recovered.base = meta["changelog"], meta["base"]

@@ -210,7 +210,7 @@ class Stores:
 
 
 class RowCache:
-    """How many decoded rows a worker keeps: each table that keeps any has an equal share."""
+    """How many decoded rows a worker keeps: each table that keeps any has an equal share. Made anew with each recovery."""
 
     def __init__(self, most: int) -> None:
         self._most = most

@@ -24,7 +24,7 @@ from topologies.engine.report import report
 from topologies.engine.shared import shared_reader
 from topologies.engine.slot import Slot
 from topologies.engine.step import PartitionStep, Place, Work
-from topologies.engine.store import RowCache, rocksdb_stores
+from topologies.engine.store import rocksdb_stores
 from topologies.engine.transactions import Contents, Outcome, Transactions
 from topologies.engine.watchdog import Watchdog
 from topologies.engine.writing import Writing
@@ -118,7 +118,6 @@ class Turns:
             (config.stores or rocksdb_stores)(config.limits),
             self._watchdog,
             lambda remaining: self._observer.recovery(self.plan.role, remaining),
-            RowCache(config.limits.cached_rows),
         )
         self._writing = Writing(config, self.plan, self._code_hash, cluster_id)
 
