@@ -36,8 +36,8 @@ check: setup
 	$(BIN)/pytest -q tests/house
 
 test: setup
-	$(BIN)/pytest -q -m "not broker" $(ARGS)
-	$(BIN)/pytest -q -m broker $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "not broker" $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m broker $(ARGS)
 
 simulate: setup
 	$(BIN)/python tests/simulation/simulate.py $(ARGS)

@@ -19,7 +19,7 @@ from schemas.internal import Redrive
 from schemas.keys import murmur2
 from topologies.engine.config import ClusterConfig
 from topologies.engine.redrive import AT_ONCE, BYTES, Move, Redriver, Refused, Undone
-from topologies.payments import CORE
+from topologies.payments import CORE, PLANS
 from topologies.topics import CREDITS, REDRIVES, REVERSALS
 
 MOST_REPLAYS = 5
@@ -27,6 +27,8 @@ MOST_REPLAYS = 5
 INPUTS = frozenset(topic.name for topic in CORE.inputs)
 INNER = frozenset({CREDITS.name, REVERSALS.name})
 """Topics that only workers write: what stands there is money in transit."""
+COUNTED = frozenset(topic.name for plan in PLANS.values() for topic in plan.inputs) - INPUTS
+"""Topics of other roles, whose records are counted where they stand."""
 _FIRST = frozenset(name for family in FAMILIES for name in family)
 _OURS = ("__dlq.errors.", "__streams.errors.", "headrace.error.")
 _AGAIN = frozenset({"key-mismatch", "bad-debtor", "bad-idempotency-key", "bad-account"})
@@ -186,6 +188,10 @@ def _choice(letter: Letter, done: set[LetterId], there: dict[str, int], prefix: 
     if letter.origin is None:
         return refused("no header tells where it came from")
     name = _name(letter, prefix)
+    if name in COUNTED:
+        return refused(
+            f"it came from {letter.origin.topic}, where a copy of it would count twice; its message says what to do"
+        )
     if not letter.origin.topic.startswith(prefix) or name not in INPUTS or name not in there:
         return refused(f"it came from {letter.origin.topic}, which is no input of the workers here")
     if letter.left_out:
