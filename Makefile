@@ -37,7 +37,7 @@ check: setup
 
 test: setup
 	$(BIN)/pytest -q -n 2 -m "not broker" $(ARGS)
-	$(BIN)/pytest -q -n 2 --dist loadfile -m broker $(ARGS)
+	$(BIN)/pytest -q -n 2 --dist loadfile -m broker tests/faults tests $(ARGS)
 
 simulate: setup
 	$(BIN)/python tests/simulation/simulate.py $(ARGS)

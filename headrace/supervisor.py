@@ -97,7 +97,8 @@ class Supervisor:
                 self.say(f"the process with pid {process.pid} did not stop within {STOP_S:.0f} s and was killed")
                 process.kill()
                 process.wait()
-        codes = [process.returncode for process in running if process.returncode]
+        # One that was told to stop before it had a handler ends by the signal itself.
+        codes = [process.returncode for process in running if process.returncode not in {0, -signal.SIGTERM}]
         return 0 if not codes else codes[0] if codes[0] > 0 else 1
 
 

@@ -177,11 +177,14 @@ class Reader:
 
     def _until(self, topic: str, left: dict[int, int]) -> Iterator[Raw]:
         deadline = monotonic() + STALL_S
+        name = self._prefix + topic
         while left:
             messages = self._consumer.consume(1, _WAIT_S) + self._consumer.consume(BATCH, 0)
             moved = False
             for message in messages:
                 partition, offset = message.partition(), message.offset()
+                if message.topic() not in {name, None}:
+                    continue  # the end of a topic that was read before this one
                 if (error := message.error()) is not None:
                     moved |= self._ended(error, message, left)
                     continue

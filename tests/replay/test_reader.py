@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from confluent_kafka import KafkaError
 
 from replay import reader
 from replay.reader import Reader, TopicMissing, Unreachable
@@ -34,6 +35,65 @@ def test_nothing_to_read_asks_no_broker(nowhere: Reader):
     """Where a topic's end is its start, reading is over before it begins."""
     with nowhere:
         assert list(nowhere.read("t", {("t", 0): 5, ("other", 0): 9}, {("t", 0): 5})) == []
+
+
+class Message:
+    """A record, or with `error` the end of a partition."""
+
+    def __init__(self, topic, partition, offset, error=None):
+        self._of, self._error = (topic, partition, offset), error
+
+    def topic(self):
+        return self._of[0]
+
+    def partition(self):
+        return self._of[1]
+
+    def offset(self):
+        return self._of[2]
+
+    def error(self):
+        return self._error
+
+    def timestamp(self):
+        return (1, 0)
+
+    def key(self):
+        return None
+
+    value = headers = key
+
+
+class Client:
+    """A consumer that hands out what is left of an earlier assignment first."""
+
+    def __init__(self, *messages):
+        self.messages = list(messages)
+
+    def assign(self, places):
+        """Nothing is dropped."""
+
+    def unassign(self):
+        """Nothing is dropped."""
+
+    def close(self):
+        """Nothing to do."""
+
+    def consume(self, count, _wait_s):
+        found, self.messages = self.messages[:count], self.messages[count:]
+        return found
+
+
+def test_the_end_of_a_topic_that_was_read_before_ends_no_other(nowhere: Reader):
+    """A client may still tell it: the audit would take all that follows for lost."""
+    end = KafkaError(KafkaError._PARTITION_EOF)
+    late = [Message("demo-x.journal", 0, 9, end), Message("demo-x.journal", 0, 8)]
+    here = [Message("demo-x.t", 0, 0), Message("demo-x.t", 0, 2, end)]
+    nowhere._consumer.close()
+    nowhere._consumer = Client(*late, *here)
+    with nowhere:
+        read = list(nowhere.read("t", {("t", 0): 2}, {("t", 0): 0}))
+    assert [(raw.topic, raw.offset) for raw in read] == [("t", 0)]
 
 
 def test_reading_does_not_load_faust_nor_a_store():

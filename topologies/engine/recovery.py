@@ -345,6 +345,7 @@ def _last_value(
 ) -> bytes | None:
     """The last committed value in a span that is wanted, once all of the span is stable."""
     start, end = span
+    here = (start.topic, start.partition)
     consumer.assign([start])
     found = None
     clock, wait_s = place.cluster.seams.clock, place.limits.restore_wait_s
@@ -352,6 +353,8 @@ def _last_value(
     while True:
         with place.watchdog.guard("poll of the journal"):
             message = consumer.poll(0.2)
+        if message is not None and message.topic() and (message.topic(), message.partition()) != here:
+            continue  # the end of what was read before
         if message is not None and (error := message.error()) is None:
             deadline = clock.monotonic() + wait_s
             if wanted(value := message.value()):
