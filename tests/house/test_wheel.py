@@ -20,7 +20,9 @@ def test_the_wheel_holds_five_packages_and_their_data(tmp_path):
     [wheel] = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == PACKAGES
-    for folder, pattern in (("schemas/avro", "*.avsc"), ("schemas/avro", "catalogue.json"), ("headrace", "*.toml")):
-        for path in (ROOT / folder).glob(pattern):
-            assert path.relative_to(ROOT).as_posix() in names
+    data = ("schemas/avro/*.avsc", "schemas/avro/catalogue.json", "headrace/*.toml", "headrace/console/static/**/*.*")
+    for pattern in data:
+        found = [path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)]
+        assert found, pattern
+        assert set(found) <= set(names), pattern
     assert "headrace/kafka.lock" in names
