@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from headrace.receiver import Receiver
 from replay.reader import Reader
 from schemas import codec
-from schemas.events import PaymentEvent, SettlementBatch
 from topologies import topics
 from topologies.engine.config import ClusterConfig
 
@@ -60,37 +59,39 @@ def environment(folder: Path, receiver: Receiver, shops: Sequence[str]) -> dict[
     }
 
 
+def records_of(cluster: ClusterConfig, topic: topics.Topic) -> Iterator[Any]:
+    """Every committed record of a topic that workers write."""
+    decode = codec.decoder(topic.subject)
+    with Reader(cluster) as reader:
+        for raw in reader.read(topic.name, reader.ends([topic.name])):
+            assert raw.value is not None, raw
+            yield decode(raw.value)
+
+
 def to_settle(cluster: ClusterConfig) -> int:
     """How many payments belong to a batch, open ones too."""
-    decode = codec.decoder(topics.POSTINGS.subject)
-    with Reader(cluster) as reader:
-        raws = reader.read(topics.POSTINGS.name, reader.ends([topics.POSTINGS.name]))
-        return sum(entry.settled_sequence is not None for raw in raws for entry in decode(raw.value).entries)
+    postings = records_of(cluster, topics.POSTINGS)
+    return sum(entry.settled_sequence is not None for posting in postings for entry in posting.entries)
 
 
 def to_tell(cluster: ClusterConfig, shops: Sequence[str]) -> int:
     """How many events the shops are to be told."""
-    decode, wanted = codec.decoder(topics.EVENTS.subject), set(shops)
-    with Reader(cluster) as reader:
-        raws = reader.read(topics.EVENTS.name, reader.ends([topics.EVENTS.name]))
-        events: list[PaymentEvent] = [decode(raw.value) for raw in raws]
+    wanted = set(shops)
     return sum(
-        event.repeat_intent_id is None and not wanted.isdisjoint((event.debtor, event.creditor)) for event in events
+        event.repeat_intent_id is None and not wanted.isdisjoint((event.debtor, event.creditor))
+        for event in records_of(cluster, topics.EVENTS)
     )
 
 
 def settled_in(cluster: ClusterConfig) -> Settled:
     """All closed batches, summed up."""
     found = Settled(*(Counter() for _ in Settled._fields))
-    decode = codec.decoder(topics.BATCHES.subject)
-    with Reader(cluster) as reader:
-        for raw in reader.read(topics.BATCHES.name, reader.ends([topics.BATCHES.name])):
-            batch: SettlementBatch = decode(raw.value)
-            found.batches[batch.currency] += 1
-            found.payments[batch.currency] += batch.payment_count
-            found.gross_minor[batch.currency] += batch.gross_minor
-            found.fees_minor[batch.currency] += batch.fees_minor
-            found.net_minor[batch.currency] += batch.net_minor
+    for batch in records_of(cluster, topics.BATCHES):
+        found.batches[batch.currency] += 1
+        found.payments[batch.currency] += batch.payment_count
+        found.gross_minor[batch.currency] += batch.gross_minor
+        found.fees_minor[batch.currency] += batch.fees_minor
+        found.net_minor[batch.currency] += batch.net_minor
     return found
 
 

@@ -1,12 +1,23 @@
 """`headrace demo`: a believable day through the real pipeline, on topics of its own, and the books at its end."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from time import monotonic, sleep, time_ns
 from typing import Any, NamedTuple
 
-from headrace.aftermath import ROLES, SHOPS, Settled, Webhooks, as_json, environment, settled_in, to_settle, to_tell
+from headrace.aftermath import (
+    ROLES,
+    SHOPS,
+    Settled,
+    Webhooks,
+    as_json,
+    environment,
+    records_of,
+    settled_in,
+    to_settle,
+    to_tell,
+)
 from headrace.day import Day, Published, a_day
 from headrace.fates import LETTERS, Fates
 from headrace.progress import Progress
@@ -124,7 +135,10 @@ def run_demo(cluster: ClusterConfig, wanted: Wanted, crew: Crew, progress: Progr
     day = a_day(wanted.payments, wanted.seed, Micros(time_ns() // 1_000))
     with Receiver() as receiver:
         shops = _shops(day)
-        _start_workers(wanted, crew, progress, environment(crew.folder, receiver, shops))
+        if wanted.workers:
+            _start_workers(wanted, crew, environment(crew.folder, receiver, shops))
+        else:
+            progress.say(f"waiting for a worker; start one with: {_another(wanted.run)}")
         _await_members(cluster, wanted, crew)
         progress.say(f"kill a worker if you like (kill -9 PID); start another with: {_another(wanted.run)}")
         watch, fates = Watch(crew, progress, wanted), Fates(cluster.prefix)
@@ -151,11 +165,8 @@ def _shops(day: Day) -> list[str]:
     return [account for account in merchants if account not in blocked][-SHOPS:]
 
 
-def _start_workers(wanted: Wanted, crew: Crew, progress: Progress, more: Mapping[str, str]) -> None:
+def _start_workers(wanted: Wanted, crew: Crew, more: Mapping[str, str]) -> None:
     """The workers of core, and one process that keeps the other roles running."""
-    if not wanted.workers:
-        progress.say(f"waiting for a worker; start one with: {_another(wanted.run)}")
-        return
     told = ("--run", wanted.run, "--port", "0")
     crew.start(worker("core", *told, front=wanted.front), wanted.workers, more)
     crew.start(worker(*ROLES, *told, front=wanted.front), 1, more)
@@ -317,7 +328,7 @@ def _publish(records: list[tuple[bytes, bytes]], sender: Sender, tail: Tail, fat
 def fold_books(cluster: ClusterConfig) -> Books:
     """Balances by kind of account, from each account's last entry on ledger.postings."""
     last: dict[tuple[str, str], tuple[int, int, int]] = {}
-    for entry in _entries(cluster):
+    for entry in (entry for posting in records_of(cluster, topics.POSTINGS) for entry in posting.entries):
         place = (entry.account, entry.currency)
         if place not in last or last[place][0] < entry.sequence:
             last[place] = (entry.sequence, entry.credits_posted - entry.debits_posted, entry.debits_pending)
@@ -328,11 +339,3 @@ def fold_books(cluster: ClusterConfig) -> Books:
         books.held[place] += held
         books.accounts[place] += 1
     return books
-
-
-def _entries(cluster: ClusterConfig) -> Iterator[Any]:
-    decode = codec.decoder(topics.POSTINGS.subject)
-    with Reader(cluster) as reader:
-        for raw in reader.read(topics.POSTINGS.name, reader.ends([topics.POSTINGS.name])):
-            assert raw.value is not None, raw
-            yield from decode(raw.value).entries

@@ -86,20 +86,25 @@ class Supervisor:
 
     def _stop(self) -> int:
         running = [child.process for child in self._children if child.process is not None]
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-        deadline = self.clock() + STOP_S
-        for process in running:
-            try:
-                process.wait(max(0.0, deadline - self.clock()))
-            except subprocess.TimeoutExpired:
-                self.say(f"the process with pid {process.pid} did not stop within {STOP_S:.0f} s and was killed")
-                process.kill()
-                process.wait()
+        stop_all(running, self.say)
         # One that was told to stop before it had a handler ends by the signal itself.
         codes = [process.returncode for process in running if process.returncode not in {0, -signal.SIGTERM}]
         return 0 if not codes else codes[0] if codes[0] > 0 else 1
+
+
+def stop_all(processes: "Sequence[subprocess.Popen[bytes]]", say: Callable[[str], None]) -> None:
+    """SIGTERM to all that run, and SIGKILL to those that run after `STOP_S` seconds."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = monotonic() + STOP_S
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            say(f"worker with pid {process.pid} did not stop within {STOP_S:.0f} s and was killed")
+            process.kill()
+            process.wait()
 
 
 def how(code: int) -> str:

@@ -1,10 +1,10 @@
 """How webhooks stand, told from the topics alone, and what a person may want of them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from headrace.gateway.offsets import ANSWERS, Answered
+from headrace.gateway.offsets import ANSWERS, Answered, readable
 from replay.source import Source
 from schemas import codec
 from schemas.events import Micros, PaymentEvent
@@ -82,16 +82,16 @@ def look(source: Source, rules: NotificationRules) -> Look:
     heard: dict[int, _Heard] = {}
     switched: dict[str, tuple[int, bool]] = {}
     ends = source.ends([DELIVERIES.name])  # before the attempts, so that what was answered is known to be
-    for partition, attempt in _records(source, ATTEMPTS.name):
+    for raw, attempt in readable(source, ATTEMPTS, source.ends([ATTEMPTS.name])):
         if attempt.action in ANSWERS:
-            heard.setdefault(partition, _Heard()).add(attempt)
+            heard.setdefault(raw.partition, _Heard()).add(attempt)
         if attempt.action in ON | OFF:
             last = switched.get(attempt.endpoint, (0, True))
             switched[attempt.endpoint] = max(last, (attempt.occurred_at, attempt.action in ON))
     lines: dict[tuple[str, str], Line] = {}
     delivered: Counter[str] = Counter()
-    for partition, delivery in _records(source, DELIVERIES.name, ends):
-        line = _line(delivery, partition, heard.get(partition, _Heard()), rules)
+    for raw, delivery in readable(source, DELIVERIES, ends):
+        line = _line(delivery, raw.partition, heard.get(raw.partition, _Heard()), rules)
         if line.state == DELIVERED:
             delivered[delivery.endpoint] += 1
             lines.pop((delivery.endpoint, delivery.event_id), None)
@@ -114,16 +114,6 @@ def _line(delivery: Delivery, partition: int, heard: _Heard, rules: Notification
     if answered is not None and delivery.number in answered:
         return Line(delivery, partition, DELIVERED)
     return Line(delivery, partition, WAITING)
-
-
-def _records(source: Source, topic: str, ends: Any = None) -> Iterator[tuple[int, Any]]:
-    """(partition, record) of a topic; what can't be read is left out."""
-    decode = codec.decoder(f"{topic}-value")
-    for raw in source.read(topic, source.ends([topic]) if ends is None else ends):
-        try:
-            yield raw.partition, decode(raw.value)
-        except codec.Undecodable:
-            continue
 
 
 def rows(found: Look, rules: NotificationRules) -> list[Row]:
@@ -156,18 +146,18 @@ def find(source: Source, event_id: str, endpoint: str, rules: NotificationRules)
     latest: Line | None = None
     heard: dict[int, _Heard] = {}
     ends = source.ends([DELIVERIES.name])
-    for partition, attempt in _records(source, ATTEMPTS.name):
+    for raw, attempt in readable(source, ATTEMPTS, source.ends([ATTEMPTS.name])):
         if attempt.event_id == event_id and attempt.endpoint == endpoint and attempt.action in ANSWERS:
-            heard.setdefault(partition, _Heard()).add(attempt)
-    for partition, delivery in _records(source, DELIVERIES.name, ends):
+            heard.setdefault(raw.partition, _Heard()).add(attempt)
+    for raw, delivery in readable(source, DELIVERIES, ends):
         if delivery.event_id == event_id and delivery.endpoint == endpoint:
-            latest = _line(delivery, partition, heard.get(partition, _Heard()), rules)
+            latest = _line(delivery, raw.partition, heard.get(raw.partition, _Heard()), rules)
     if latest is not None:
         return latest
-    for partition, event in _records(source, EVENTS.name):
+    for raw, event in readable(source, EVENTS, source.ends([EVENTS.name])):
         found: PaymentEvent = event
         if found.event_id == event_id:
-            return Line(delivery_of(endpoint, found), partition, "never sent")
+            return Line(delivery_of(endpoint, found), raw.partition, "never sent")
     raise UnknownEvent(
         f"no event {event_id!r} is on payments.events; `headrace replay payment ID` tells a payment's events"
     )

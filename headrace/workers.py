@@ -1,16 +1,14 @@
 """Workers as processes of their own: started, watched and stopped by whoever started them."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import monotonic, sleep
 from types import TracebackType
 from typing import Self
 
-from headrace.supervisor import STOP_S, how
+from headrace.supervisor import how, stop_all
 
 
 class Crew:
@@ -81,19 +79,10 @@ class Crew:
         return f"Its last line: {lines[-1][:300]}" if lines else ""
 
     def stop(self) -> list[int | None]:
-        """SIGTERM to all that run, and SIGKILL to those that run after `STOP_S` seconds; exit codes."""
+        """SIGTERM to all that run, and SIGKILL to those that do not end in time; exit codes."""
         running = [process for process in self._processes if process.poll() is None]
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-        deadline = monotonic() + STOP_S
-        while any(process.poll() is None for process in running) and monotonic() < deadline:
-            sleep(0.05)
-        for process in running:
-            if process.poll() is None:
-                self._say(f"worker with pid {process.pid} did not stop within {STOP_S:.0f} s and was killed")
-                process.kill()
-            process.wait()
-            self._told.add(process.pid)
+        stop_all(running, self._say)
+        self._told.update(process.pid for process in running)
         return [process.returncode for process in self._processes]
 
 

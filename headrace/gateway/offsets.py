@@ -1,16 +1,17 @@
 """How far a partition's deliveries are answered: offsets are committed only behind what is answered, without a gap."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from replay.reader import Reader
+from replay.reader import Place, Raw, Reader
+from replay.source import Source
 from schemas import codec
 from schemas.internal import AttemptAction, DeliveryState
 from topologies.engine.config import ClusterConfig
-from topologies.topics import ATTEMPTS, DELIVERIES
+from topologies.topics import ATTEMPTS, DELIVERIES, Topic
 
 ANSWERS = frozenset({AttemptAction.DELIVERED, AttemptAction.FAILED, AttemptAction.SLOW_DOWN, AttemptAction.GONE})
 
@@ -85,20 +86,22 @@ def first_unanswered(cluster: ClusterConfig, partitions: Iterable[int]) -> list[
 
 def _first(reader: Reader, partition: int, ends: dict[tuple[str, int], int]) -> int:
     answered: dict[str, Answered] = {}
-    for _, attempt in _records(reader, ATTEMPTS.name, partition, ends):
+    here = {name: {(name, partition): ends[name, partition]} for name in (ATTEMPTS.name, DELIVERIES.name)}
+    for _, attempt in readable(reader, ATTEMPTS, here[ATTEMPTS.name]):
         if attempt.action in ANSWERS:
             answered.setdefault(attempt.endpoint, Answered()).add(attempt.number)
     nothing = Answered()
-    for offset, delivery in _records(reader, DELIVERIES.name, partition, ends):
+    for raw, delivery in readable(reader, DELIVERIES, here[DELIVERIES.name]):
         if delivery.state == DeliveryState.DUE and delivery.number not in answered.get(delivery.endpoint, nothing):
-            return offset
+            return raw.offset
     return ends[DELIVERIES.name, partition]
 
 
-def _records(reader: Reader, topic: str, partition: int, ends: dict[tuple[str, int], int]) -> Iterator[tuple[int, Any]]:
-    decode = codec.decoder(f"{topic}-value")
-    for raw in reader.read(topic, {(topic, partition): ends[topic, partition]}):
+def readable(source: Source, topic: Topic, ends: Mapping[Place, int]) -> Iterator[tuple[Raw, Any]]:
+    """The records of a topic below `ends`, where they stand and what they say; what can't be read is left out."""
+    decode = codec.decoder(topic.subject)
+    for raw in source.read(topic.name, ends):
         try:
-            yield raw.offset, decode(raw.value)
+            yield raw, decode(raw.value)
         except codec.Undecodable:
             continue

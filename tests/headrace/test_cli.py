@@ -181,3 +181,11 @@ def test_json_is_one_line(capsys):
     """Paths become text."""
     common.print_json({"home": Path(".headrace"), "n": 1})
     assert json.loads(capsys.readouterr().out) == {"home": ".headrace", "n": 1}
+
+
+def test_what_can_be_run_is_what_is_watched():
+    """A role that is built can be started and its lag is seen."""
+    from headrace.cli.run import ROLES
+    from topologies.payments import WATCHED
+
+    assert tuple(WATCHED) == ROLES

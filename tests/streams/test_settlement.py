@@ -255,3 +255,19 @@ def test_windows_end_at_the_cut_off_of_the_merchants_zone():
     friday = AT // 86_400_000_000 * 86_400_000_000
     # AT is a Friday, 10:00 UTC: Tokyo's cut-off has passed, the next is on Monday.
     assert ends == {"shop": friday + 61_200_000_000, "kiosk": friday + 3 * 86_400_000_000 + 28_800_000_000}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7, 150, 2_000])
+def test_a_replay_that_is_told_how_much_was_done_does_the_same(most):
+    """A journal keeps how many deadlines a step carried out, not how many it might have; both must close and tell alike."""
+    live, again = Desk(), Desk()
+    for desk in (live, again):
+        for n in range(260):
+            account = f"shop-{n % 7}"
+            desk.step(desk.sale(START + n % 3 * MINUTE // 2, account=account), desk.sale(START + 1, account=account))
+    for second in range(130, 600):
+        done = live.step(at=START + second * 1_000_000, most=most)
+        told = again.step(at=START + second * 1_000_000, most=done.deadlines)
+        assert told.records == done.records
+        assert [table.rows for table in again.tables] == [table.rows for table in live.tables]
+    assert live.events

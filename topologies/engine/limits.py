@@ -18,7 +18,7 @@ class Limits:
     step_records: int = 4_000
     """Records that one step decides."""
     inbox_intents: int = 12_000
-    """Fetched but undecided intents above which intents are paused."""
+    """Fetched but undecided records of a role's last input, core's intents, above which it is paused."""
     deadlines: int = 2_000
     """Deadlines that one step of one partition carries out (R12)."""
     floor_ms: int = 0
