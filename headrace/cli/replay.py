@@ -366,19 +366,25 @@ def words(told: "Told") -> tuple[str, str]:
     return f"reversal {record.action}", record.reason or ""
 
 
-def _amount(record: Any) -> str:
-    """As in "12.34 EUR"; minor units where the currency is one that was refused (AM11)."""
+def money_of(record: Any) -> tuple[int, str] | None:
+    """Minor units and currency of what a story's record is about: a batch's net; None where it is about no money."""
     from replay.letters import Letter
     from schemas.events import Posting
-    from schemas.money import format_minor
 
     found = record.record if isinstance(record, Letter) else record
     if isinstance(found, Posting):
         found = found.entries[0]
     minor = getattr(found, "amount_minor", getattr(found, "net_minor", None))
-    if minor is None:
+    return None if minor is None else (minor, found.currency)
+
+
+def _amount(record: Any) -> str:
+    """As in "12.34 EUR"; minor units where the currency is one that was refused (AM11)."""
+    from schemas.money import format_minor
+
+    if (money := money_of(record)) is None:
         return "-"
-    currency = found.currency
+    minor, currency = money
     try:
         return f"{format_minor(minor, currency)} {currency}"
     except ValueError:

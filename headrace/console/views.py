@@ -17,7 +17,6 @@ from replay.reader import Place, Raw, Unreachable
 from replay.source import Source
 from replay.story import Told, answered, story
 from replay.window import BadWindow, parse_moment
-from schemas.events import Posting
 from schemas.money import format_minor
 from topologies.topics import REDRIVES
 
@@ -139,10 +138,8 @@ def amounts(money: Mapping[str, int]) -> list[str]:
 
 
 def _amount(record: Any) -> str | None:
-    found = record.record if isinstance(record, Letter) else record
-    if isinstance(found, Posting):
-        found = found.entries[0]
-    return amount(found.amount_minor, found.currency) if hasattr(found, "amount_minor") else None
+    money = replay_command.money_of(record)
+    return None if money is None else amount(*money)
 
 
 def _told(told: Told) -> dict[str, Any]:
