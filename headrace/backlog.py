@@ -7,7 +7,6 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-from headrace.follow import Where
 from headrace.gap import Gaps, Money, Wanted
 from headrace.lag import GIVE_UP_S, Lag, Meter, PartitionLag, members_of
 from headrace.pace import (
@@ -24,6 +23,7 @@ from headrace.pace import (
 )
 from topologies.engine.config import ClusterConfig
 from topologies.engine.limits import LIMITS
+from topologies.engine.offsets import Where
 from topologies.plan import Plan
 
 Key = TypeVar("Key", bound=Hashable)

@@ -8,9 +8,8 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from replay.reader import consumer
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import Where
 
-Where = tuple[str, int]
-"""Topic with the prefix, and partition."""
 BATCH = 2_000
 """Records taken from the client at once."""
 _WAIT_S = 0.05

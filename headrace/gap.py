@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
-from headrace.follow import Where, follow
+from headrace.follow import follow
 from schemas import codec
 from schemas.money import MAX_MINOR, exponent
 from schemas.wire import Undecodable
 from topologies import topics
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import Where
 
 Money = dict[str, int]
 """Minor units by currency."""

@@ -19,19 +19,19 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from headrace.follow import Where
 from headrace.missing import MissingTopics, missing_sentence
 from headrace.pace import Members
-from replay.reader import NO_LEADER, consumer
+from replay.reader import PASSING, consumer
 from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import Where, log_offsets
 from topologies.plan import Plan
 
 CALL_S = 3.0
 """One call: the first one of a new cluster may hang, for the broker makes its offsets topic only then."""
 GIVE_UP_S = 30.0
 RETRY_S = 0.1
-_PASSING = NO_LEADER | {
+_PASSING = PASSING | {
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
     KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
@@ -208,9 +208,7 @@ class Meter:
     @staticmethod
     def _ends(client: AdminClient, places: list[Where]) -> _Ends:
         def told(spec: Any, isolation: IsolationLevel) -> dict[Where, int]:
-            asked = {TopicPartition(*place): spec for place in places}
-            futures = client.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_S)
-            return {(one.topic, one.partition): future.result().offset for one, future in futures.items()}
+            return log_offsets(client, places, spec, CALL_S, isolation)
 
         return _Ends(
             told(OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),

@@ -4,16 +4,17 @@ from array import array
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaException, Message, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, Message
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from headrace.follow import Where, follow
+from headrace.follow import follow
 from headrace.lag import CALL_S
 from replay.letters import DLQ
 from schemas import codec
 from schemas.wire import Undecodable
 from topologies.engine.admin import ClusterUnreachable, admin_client
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import Where, log_offsets
 from topologies.topics import REDRIVES, dead_letters
 
 OF_AGENT = dead_letters("").name
@@ -88,13 +89,8 @@ class Letterbox:
             self._admin = admin_client(self._cluster)
         there = self._admin.list_topics(timeout=CALL_S).topics
         names = [name for name in there if name == self._receipts or name.startswith(self._cluster.prefix + DLQ)]
-        asked = {
-            TopicPartition(name, number): OffsetSpec.latest() for name in names for number in there[name].partitions
-        }
-        if not asked:
-            return {}
-        futures = self._admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=CALL_S)
-        return {(one.topic, one.partition): future.result().offset for one, future in futures.items()}
+        places = [(name, number) for name in names for number in there[name].partitions]
+        return log_offsets(self._admin, places, OffsetSpec.latest(), CALL_S, IsolationLevel.READ_COMMITTED)
 
     def _take(self, place: Where, message: Message) -> bool:
         offset = int(message.offset() or 0)

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import log_offsets
 
 CALL_S = 15.0
 """How long one call to the cluster may take."""
@@ -18,8 +19,8 @@ BATCH = 2_000
 """Records taken from the client at once."""
 _WAIT_S = 0.1
 ELECTION_S = 20.0
-"""How long a partition may be without a leader, as a new topic's is for a moment."""
-NO_LEADER = frozenset(
+"""How long a partition may be without a leader, as a new topic's is for a moment, or a node without a connection."""
+PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
@@ -27,8 +28,11 @@ NO_LEADER = frozenset(
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError._TRANSPORT,  # noqa: SLF001  that is its public name
+        KafkaError._NOENT,  # noqa: SLF001  "no leaders found"
     }
 )
+"""Answers of a cluster whose leaders move or whose topics are very new, and of a connection that broke."""
 
 Place = tuple[str, int]
 """(topic without prefix, partition)."""
@@ -218,23 +222,17 @@ class Reader:
     def _offsets(self, topics: Sequence[str], spec: OffsetSpec) -> dict[Place, int]:
         there = self.require(topics)
         cut = len(self._prefix)
-        wanted = {TopicPartition(self._prefix + t, p): spec for t in topics for p in range(there[t])}
-        found: dict[Place, int] = {}
-        if not wanted:
-            return found
+        wanted = [(self._prefix + topic, p) for topic in topics for p in range(there[topic])]
         deadline = monotonic() + ELECTION_S
         while True:
             try:
-                for place, future in self._admin.list_offsets(wanted, request_timeout=CALL_S).items():
-                    found[place.topic[cut:], place.partition] = future.result(CALL_S * 2).offset
+                found = log_offsets(self._admin, wanted, spec, CALL_S)
             except KafkaException as error:
-                if error.args[0].code() not in NO_LEADER or monotonic() > deadline:
+                if error.args[0].code() not in PASSING or monotonic() > deadline:
                     raise unreachable(self._cluster, error.args[0]) from error
                 sleep(0.1)
-            except TimeoutError as error:
-                raise Unreachable(f"{self._cluster.bootstrap} did not tell the ends of its topics in time") from error
             else:
-                return found
+                return {(topic[cut:], p): offset for (topic, p), offset in found.items()}
 
     def _stalled(self, topic: str, left: Mapping[int, int]) -> Unreachable:
         partition = min(left)

@@ -13,6 +13,7 @@ from replay.reader import CALL_S, Place, Unreachable, consumer
 from replay.source import Source
 from replay.verdicts import Verdict
 from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import log_offsets
 
 PATIENCE_S = 30.0
 """How long a call is tried again while leaders and coordinators move, or a commit is under way."""
@@ -71,20 +72,18 @@ class Group:
 
     def open_at(self, ends: Mapping[Place, int]) -> dict[Place, int]:
         """Partitions with an open transaction below their end, and the offset where it begins. Raises Unreachable."""
-        wanted = {TopicPartition(self._prefix + topic, p): OffsetSpec.latest() for topic, p in ends}
+        wanted = [(self._prefix + topic, p) for topic, p in ends]
         cut, deadline = len(self._prefix), monotonic() + PATIENCE_S
         while True:
             try:
-                futures = self._admin.list_offsets(
-                    wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=CALL_S
-                )
-                stable = {(tp.topic[cut:], tp.partition): f.result(2 * CALL_S).offset for tp, f in futures.items()}
-            except (KafkaException, TimeoutError) as error:
+                stable = log_offsets(self._admin, wanted, OffsetSpec.latest(), CALL_S, IsolationLevel.READ_COMMITTED)
+            except KafkaException as error:
                 if monotonic() > deadline:
                     raise Unreachable(f"{self._cluster.bootstrap} does not tell its stable offsets: {error}") from error
                 sleep(0.1)
             else:
-                return {place: offset for place, offset in stable.items() if offset < ends[place]}
+                found = {(topic[cut:], p): offset for (topic, p), offset in stable.items()}
+                return {place: offset for place, offset in found.items() if offset < ends[place]}
 
     def close(self) -> None:
         """Ends the clients."""

@@ -5,14 +5,20 @@ import threading
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from replay.reader import Reader
+from topologies.engine.config import ClusterConfig
+from topologies.engine.offsets import log_offsets
 
 sys.path.append(str(Path(__file__).parent))
 
 import mock_cluster_cases
-from mock_cluster import Batch, MockCluster, truth
+from mock_cluster import TRANSPORT, Batch, MockCluster, truth
 from mock_cluster_cases import ALWAYS, CALLS, CODES, Bench, Case, cases, mock_cases, run_alone
 
+LIST_OFFSETS = 2
 LIKELY = [
     *("closed", "COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR", "CONCURRENT_TRANSACTIONS", "REQUEST_TIMED_OUT"),
     *("INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED", "INVALID_TXN_STATE", "UNKNOWN_PRODUCER_ID", "FENCED_INSTANCE_ID"),
@@ -114,3 +120,33 @@ def test_a_marker_of_another_producer_decides_nothing():
     one, other = (1000, 0), (1000, 1)
     log = [Batch(one, (b"a",), None), Batch(other, (), True), Batch(other, (b"b",), None), Batch(other, (), False)]
     assert truth(log) == {b"a": None, b"b": False}
+
+
+@pytest.fixture
+def told():
+    """A node with one record on a topic."""
+    with MockCluster(nodes=1) as mock:
+        mock.topic("told")
+        producer = Producer({"bootstrap.servers": mock.bootstrap, "log_level": 0})
+        producer.produce("told", b"value", partition=0)
+        assert producer.flush(10) == 0
+        yield mock
+
+
+@pytest.mark.parametrize("error", [TRANSPORT, CODES["UNKNOWN"], CODES["NOT_LEADER_FOR_PARTITION"]])
+def test_a_log_whose_end_was_not_told_is_not_taken_for_empty(told, error):
+    """The client gives no error for a connection that broke, but no offset either: that is an error here."""
+    admin = AdminClient({"bootstrap.servers": told.bootstrap, "log_level": 0})
+    assert log_offsets(admin, [("told", 0)], OffsetSpec.latest(), 10) == {("told", 0): 1}
+    told.answer(LIST_OFFSETS, [error])
+    with pytest.raises(KafkaException):
+        log_offsets(admin, [("told", 0)], OffsetSpec.latest(), 10)
+
+
+def test_a_reader_asks_again_where_a_connection_broke(told):
+    """An audit would find every record of a topic lost whose end it takes for its beginning."""
+    with Reader(ClusterConfig(told.bootstrap, kafka={"log_level": "0"})) as reader:
+        told.answer(LIST_OFFSETS, [TRANSPORT] * 2)
+        assert reader.ends(["told"]) == {("told", 0): 1}
+        told.answer(LIST_OFFSETS, [TRANSPORT])
+        assert [raw.value for raw in reader.read("told", {("told", 0): 1})] == [b"value"]

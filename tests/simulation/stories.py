@@ -42,7 +42,7 @@ CALLS = {
     "commit": (24, (*KINDS, "retriable", "retriable", *TWICE, *TWICE)),
     "abort": (2, ("retriable", "retriable", "plain", "fatal", *TWICE)),
     "committed": (6, ("failed",)),
-    "list_offsets": (20, ("failed",)),
+    "list_offsets": (20, ("failed", "untold")),
     "consume": (150, ("element",)),
     "stale": (4, ("stale",)),
     "store.write": (40, ("full",)),

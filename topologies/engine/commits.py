@@ -4,14 +4,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topologies.engine.config import ClusterConfig
 from topologies.engine.errors import NotYet, StoreAhead, TornPartition
 from topologies.engine.limits import Limits
+from topologies.engine.offsets import log_offsets
 from topologies.engine.store import Stores
 from topologies.engine.watchdog import Watchdog
 from topologies.plan import Plan
@@ -114,13 +114,3 @@ def delete_before(place: RecoveryPlace, bases: Mapping[int, int]) -> None:
                 future.result(place.limits.call_s)
     except (KafkaException, TimeoutError) as error:
         log.warning("the head of %s %s stays: %s", topic, sorted(bases.items()), error)
-
-
-def log_offsets(admin: AdminClient, wheres: list[Any], spec: OffsetSpec, wait_s: float) -> dict[Any, int]:
-    """Offsets by (topic, partition), transactions or not: read_committed would hide a commit's last records."""
-    wanted = {TopicPartition(*where): spec for where in wheres}
-    futures = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=wait_s)
-    try:
-        return {(tp.topic, tp.partition): future.result(2 * wait_s).offset for tp, future in futures.items()}
-    except TimeoutError as error:
-        raise NotYet(f"the ends of {wheres[0][0]} and others were not told in time") from error

@@ -10,10 +10,9 @@ from typing import Protocol
 from confluent_kafka import Consumer, TopicPartition
 
 from topologies.engine.limits import Limits
+from topologies.engine.offsets import Where
 
 CLASSIC, CONSUMER = "classic", "consumer"
-Where = tuple[str, int]
-"""Topic (with prefix) and partition."""
 
 
 class Membership(Protocol):

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from schemas import codec
 from schemas.internal import JournalRecord
 from topologies.engine.changelog import head_of, unpack
-from topologies.engine.commits import RecoveryPlace, check_inputs, committed, log_offsets
+from topologies.engine.commits import RecoveryPlace, check_inputs, committed
 from topologies.engine.crash import crash_point
 from topologies.engine.errors import (
     AUTHORISATION,
@@ -27,6 +27,7 @@ from topologies.engine.errors import (
     TornPartition,
     WorkerStopped,
 )
+from topologies.engine.offsets import log_offsets
 from topologies.engine.store import RowCache, Store, StoreTable, distrust
 from topologies.topics import JOURNAL, changelog
 

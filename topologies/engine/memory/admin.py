@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ListOffsetsResultInfo, OffsetSpec
 
 from topologies.engine.memory.broker import Broker
@@ -29,17 +29,19 @@ class MemoryAdmin:
     ) -> dict[TopicPartition, "Future[ListOffsetsResultInfo]"]:
         """Beginnings or ends; read_committed gives the last stable offset."""
         self._host.enter("list_offsets")
-        failed = self._host.trouble("list_offsets")
+        trouble = self._host.trouble("list_offsets")
         found: dict[TopicPartition, Future[ListOffsetsResultInfo]] = {}
         for tp, spec in wanted.items():
             log = self._broker.logs[tp.topic, tp.partition]
             end = log.stable if isolation_level is IsolationLevel.READ_COMMITTED else log.end
             found[tp] = Future()
-            if failed is not None:
-                found[tp].set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT)))  # noqa: SLF001
-            else:
+            if trouble is None:
                 offset = log.first if spec is OffsetSpec.earliest() else end
                 found[tp].set_result(ListOffsetsResultInfo(offset, -1, -1))
+            elif trouble.kind == "untold":  # as librdkafka tells of a connection that broke in the middle
+                found[tp].set_result(ListOffsetsResultInfo(OFFSET_INVALID, -1, -1))
+            else:
+                found[tp].set_exception(KafkaException(KafkaError(KafkaError._TRANSPORT)))  # noqa: SLF001
         return found
 
     def delete_records(

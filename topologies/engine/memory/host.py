@@ -10,7 +10,7 @@ class Trouble(NamedTuple):
     """What goes wrong with one call."""
 
     kind: str
-    """`retriable`, `abortable`, `fatal`, `plain`, `fenced`, or of `producer.TWICE`."""
+    """`retriable`, `abortable`, `fatal`, `plain`, `fenced`, of `producer.TWICE`, or what one call alone knows."""
     effect: str = "none"
     """What the broker saw of it: `none`, `done`, `late`: after `delay` seconds, or `held`: after the producer's next
     `delay` requests."""
