@@ -113,11 +113,17 @@ class Settled:
     def post(self, partition: int, offset: int, posting: Posting, merchants: frozenset[Account]) -> None:
         """The next posting of a partition; all batches and SETTLED events were given before."""
         member: Entry | None = None
+        members = 0
         for entry in posting.entries:
             if entry.settled_sequence is not None:
-                member = entry
+                member, members = entry, members + 1
             elif entry.code in _GATHERED and (wrong := _uncounted(entry, member, merchants)):
                 self._offends(f"{_at(partition, offset, posting)}: {wrong}")
+        if members != posting.members:
+            self._offends(
+                f"{_at(partition, offset, posting)}: says that settlement gathers {posting.members} of its entries, but "
+                f"{members} bear the number of their SETTLED"
+            )
         if member is not None:
             self._member(partition, offset, posting, member)
 

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Callable, Mapping
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 
 from schemas import events, internal
 from schemas.catalogue import Catalogue, Schema, Version, catalogue
-from schemas.codegen import definitions, short, source_of
+from schemas.codegen import definitions, head_source_of, short, source_of
 from schemas.misfit import misfit
 from schemas.wire import ENTRIES_MOST, ITEMS_MOST, STEPS, STRING_MOST, TOOLS, VALUE_MOST, Undecodable, truncated
 
@@ -29,6 +29,7 @@ __all__ = [
     "Unencodable",
     "Version",
     "catalogue",
+    "choosing_decoder",
     "decoder",
     "encode",
     "encoder",
@@ -48,6 +49,13 @@ class Unencodable(Exception):
 
 def _compile(schema: Schema, classes: Mapping[str, Any] | None) -> dict[str, Any]:
     """The generated functions of a schema; without classes, records are plain tuples and enums their symbols."""
+    space = _space(schema, classes)
+    exec(compile(source_of(schema), f"<{schema['name']}>", "exec"), space)  # noqa: S102  # our own schemas' source
+    return space
+
+
+def _space(schema: Schema, classes: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What generated functions may use."""
     space = dict(TOOLS)
     for name, found in definitions(schema).items():
         cls = tuple if classes is None else classes[name]
@@ -60,7 +68,6 @@ def _compile(schema: Schema, classes: Mapping[str, Any] | None) -> dict[str, Any
             space[f"INDEX_{name}"] = {symbol: bytes([2 * index]) for index, symbol in enumerate(symbols)}
         else:
             space[name] = cls
-    exec(compile(source_of(schema), f"<{schema['name']}>", "exec"), space)  # noqa: S102  # our own schemas' source
     return space
 
 
@@ -91,6 +98,42 @@ def decoder(subject: str) -> Callable[[bytes | None], Any]:
         return record
 
     return decode
+
+
+def choosing_decoder(
+    subject: str, head: type[NamedTuple], wanted: Callable[[Any], bool]
+) -> Callable[[bytes | None], Any]:
+    """A decoder that looks at the first fields of a value, and at the rest only where it is `wanted`.
+
+    `head` is a NamedTuple of some of the record's fields, in their order. Gives the whole record, or the head where
+    `wanted(head)` is false: then nothing behind the head was checked. Values that are not in the current schema
+    are always decoded whole. Raises Undecodable; KeyError where the catalogue has no such subject.
+    """
+    decode, decode_head, begins = (
+        decoder(subject),
+        _head_decoder(subject, head),
+        _head(catalogue().versions(subject)[-1]),
+    )
+
+    def choose(data: bytes | None) -> Any:
+        if data is None or data[:HEAD] != begins:
+            return decode(data)
+        try:
+            found = decode_head(data, HEAD, len(data))
+        except (IndexError, UnicodeDecodeError, Undecodable):
+            return decode(data)  # which says what is wrong
+        return decode(data) if wanted(found) else found
+
+    return choose
+
+
+@cache
+def _head_decoder(subject: str, head: Any) -> Callable[[bytes, int, int], Any]:
+    schema = catalogue().versions(subject)[-1].schema
+    space = _space(schema, RECORDS) | {"Head": head}
+    exec(compile(head_source_of(schema, head._fields), f"<{head.__name__}>", "exec"), space)  # noqa: S102  # our own schemas' source
+    found: Callable[[bytes, int, int], Any] = space["decode_head"]
+    return found
 
 
 def _head(version: Version) -> bytes:

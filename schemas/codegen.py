@@ -75,6 +75,22 @@ def source_of(schema: Schema) -> str:
     return "\n".join(source.lines)
 
 
+def head_source_of(schema: Schema, kept: tuple[str, ...]) -> str:
+    """The source of `decode_head(data, pos, size)`: the fields `kept`, in a Head; nothing behind them is looked at."""
+    names = [field["name"] for field in schema["fields"]]
+    assert list(kept) == [name for name in names if name in kept], f"{kept} are no fields of {names} in their order"
+    source = _Source(definitions(schema))
+    source.add(0, "def decode_head(data, pos, size):")
+    for field in schema["fields"][: names.index(kept[-1]) + 1]:
+        if field["name"] in kept:
+            _read(source, 1, f"f_{field['name']}", field["type"])
+        else:
+            _skip(source, 1, field["type"])
+    source.add(1, "if pos > size:", "    raise truncated()")
+    source.add(1, f"return new(Head, ({', '.join(f'f_{name}' for name in kept)},))", "")
+    return "\n".join(source.lines)
+
+
 def _runs(schema: Schema, values: list[str]) -> Iterator[tuple[bool, list[tuple[str, Any]]]]:
     """Fields with their names, cut where optional ones begin and end; true for many optional ones."""
     for optional, run in groupby(
@@ -136,6 +152,16 @@ def _read(source: _Source, depth: int, into: str, schema: Any) -> None:
             add(depth, "else:", f"    {into} = {into} >> 1 ^ -({into} & 1)")
     else:
         _read_complex(source, depth, into, schema)
+
+
+def _skip(source: _Source, depth: int, schema: Any) -> None:
+    """Steps over a value without making it."""
+    if source.resolved(schema) != "string":
+        _read(source, depth, source.name(), schema)
+        return
+    step = source.name()
+    source.add(depth, f"{step} = STEPS[data[pos]]", f"if {step}:", f"    pos += {step}")
+    source.add(depth, "else:", f"    {step}, pos = string(data, pos, size)")
 
 
 def _read_complex(source: _Source, depth: int, into: str, schema: Schema) -> None:

@@ -180,6 +180,7 @@ class Posting(NamedTuple):
     posting_id: str
     payment_id: str
     occurred_at: Micros
+    members: int
     entries: tuple[Entry, ...]
     intent_id: str | None = None
     debtor: str | None = None

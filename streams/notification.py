@@ -5,10 +5,10 @@ what became of the call; `expire` carries out waits that are over. At most `wind
 out on a partition: the others stand in its line here, so an endpoint that is dead fills no topic and no memory.
 """
 
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, assert_never
 
-from schemas.events import Micros, PaymentEvent
+from schemas.events import Micros, PaymentEvent, Status
 from schemas.internal import Attempt, AttemptAction, Delivery, DeliveryState
 from schemas.keys import digest, partition_of
 from streams.queues import (
@@ -25,11 +25,14 @@ from streams.queues import (
     queue_key,
     waiting_key,
 )
+from streams.rules import Rules
 from streams.turn import Decided, Letter, Out, Received
 
 __all__ = [
     "TABLES",
+    "EventHead",
     "NotificationTables",
+    "asked_for",
     "delivery_of",
     "expire",
     "hear",
@@ -51,7 +54,20 @@ JITTER = 10
 """A wait is longer by less than this part of it."""
 
 
-def type_of(event: PaymentEvent | Delivery) -> str:
+class EventHead(NamedTuple):
+    """What tells whether anybody is told of an event."""
+
+    status: Status
+
+
+def asked_for(rules: Rules) -> Callable[[EventHead], bool]:
+    """Whether an event is of a type that some endpoint asks for."""
+    asking = [rule.types for rule in rules.notification.endpoints if rule.enabled]
+    wanted = {status: any(not types or type_of(EventHead(status)) in types for types in asking) for status in Status}
+    return lambda event: wanted[event.status]
+
+
+def type_of(event: PaymentEvent | Delivery | EventHead) -> str:
     """The webhook's type, such as `payment.completed`."""
     return f"payment.{event.status.lower()}"
 
@@ -66,9 +82,9 @@ def tell(batch: Sequence[Received], turn: NotificationTurn) -> Decided:
     """`payments.events`: what is new goes to the endpoints that want it; what is given again is no news (R19)."""
     decided = Decided()
     rules = turn.rules.notification
-    if not rules.endpoints:
-        return decided
     for received in batch:
+        if isinstance(received.value, EventHead):
+            continue
         event: PaymentEvent = received.value
         if event.repeat_intent_id is not None:
             continue

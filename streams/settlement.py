@@ -35,6 +35,18 @@ DUE_MOST = 250
 _PAST_ALL = "~"
 
 
+class PostingHead(NamedTuple):
+    """What settlement needs to know of a posting that has no members."""
+
+    occurred_at: Micros
+    members: int
+
+
+def has_members(posting: PostingHead) -> bool:
+    """Whether settlement gathers entries of a posting."""
+    return posting.members > 0
+
+
 class BatchRow(NamedTuple):
     """A batch, open or not yet told to all its members, under `batch_key`."""
 
@@ -179,8 +191,11 @@ def gather(batch: Sequence[Received], turn: SettlementTurn) -> Decided:
     until = _until(tables)
     gathering: dict[tuple[str, str], _Gathering] = {}
     for received in batch:
+        value: Posting | PostingHead = received.value
+        until = max(until, value.occurred_at)
+        if not value.members:
+            continue
         posting: Posting = received.value
-        until = max(until, posting.occurred_at)
         for entry in posting.entries:
             if entry.settled_sequence is None:
                 continue

@@ -75,7 +75,7 @@ def posting_of(row: PaymentRow, names: tuple[str, str, str], moves: Sequence[Mov
     posting_id, debtor, payment_id = names
     entries = post(turn.tables.accounts, row.currency, moves)
     posting = new(Posting, (
-        posting_id, payment_id, turn.at, entries, row.intent_id, debtor, row.risk_score, DECISIONS[row.risk_decision],
+        posting_id, payment_id, turn.at, 0, entries, row.intent_id, debtor, row.risk_score, DECISIONS[row.risk_decision],
     ))  # fmt: skip
     return new(Out, (POSTINGS, debtor, posting, turn.partition))
 
@@ -166,7 +166,7 @@ def _decide(received: Received, key: str, turn: LedgerTurn, records: list[Out]) 
     entries = post(turn.tables.accounts, value.currency, moves)
     posting_id, event_id = two_ids("credit", CREDITS, partition, received.offset)
     posting = new(Posting, (
-        posting_id, value.payment_id, at, entries, value.intent_id,
+        posting_id, value.payment_id, at, 0 if settled is None else 1, entries, value.intent_id,
         value.debtor, value.risk_score, value.risk_decision,
     ))  # fmt: skip
     turn.tables.credits.put(key, new(CreditRow, (until, at, event_id, None)))

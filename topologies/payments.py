@@ -52,6 +52,7 @@ SETTLEMENT = Plan(
             expire=settlement.expire,
             next_deadline=settlement.next_deadline,
             deadlines_at_end=True,
+            heads={topics.POSTINGS: (settlement.PostingHead, lambda _rules: settlement.has_members)},
         ),
     ),
     inputs=(topics.POSTINGS,),
@@ -68,6 +69,7 @@ NOTIFICATION = Plan(
             bind=notification.NotificationTables,
             expire=notification.expire,
             next_deadline=notification.next_deadline,
+            heads={topics.EVENTS: (notification.EventHead, notification.asked_for)},
         ),
     ),
     # What is answered makes room for what is new.

@@ -1,9 +1,11 @@
 """What a plan is: agents, what they read, what they keep. A plan is a value; drivers run it."""
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from schemas import codec
+from streams.rules import Rules
 from streams.tables import TableSpec
 from streams.turn import AliasOwner, Decided, Received, Turn
 from topologies.topics import JOURNAL, SETTINGS, Topic, changelog, dead_letters
@@ -20,7 +22,8 @@ class Agent:
     writes. `bind` makes the tables
     object of the decisions from one table per spec. `expire(turn, most)` carries out deadlines that
     have passed; `next_deadline(tables)` is the earliest one in µs, or None. `deadlines_at_end`: a deadline alone
-    makes no step before the inputs have been read to their ends.
+    makes no step before the inputs have been read to their ends. `heads`: by topic, the head of its records and, by the
+    rules, whether a record with that head concerns the agent; of one that does not, it gets the head alone.
     """
 
     name: str
@@ -31,6 +34,14 @@ class Agent:
     expire: Callable[[Turn[Any], int], Decided] | None = None
     next_deadline: Callable[[Any], int | None] | None = None
     deadlines_at_end: bool = False
+    heads: Mapping[Topic, "tuple[Any, Callable[[Rules], Callable[[Any], bool]]]"] = field(default_factory=dict)
+
+    def decoder(self, topic: Topic, rules: Rules) -> Callable[[bytes | None], Any]:
+        """What makes records of a topic's values; it raises Undecodable."""
+        if topic not in self.heads:
+            return codec.decoder(topic.subject)
+        head, wanted = self.heads[topic]
+        return codec.choosing_decoder(topic.subject, head, wanted(rules))
 
     @property
     def reads_topics(self) -> bool:

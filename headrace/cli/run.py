@@ -1,5 +1,6 @@
 """`headrace run`: the workers."""
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 ROLES = ("core", "settlement", "notification", "gateway")
 """What can be run; each but the gateway is a plan of topologies/payments.py."""
+GIVES_WAY = 5
+"""The niceness of every role but core: where they share a machine, the money path comes first."""
 
 
 def run(
@@ -76,6 +79,8 @@ def _one(role: str, told: "Settings") -> int:
 
     configure(told.log_level)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the worker has its own handler
+    if role != "core" and hasattr(os, "nice"):
+        os.nice(GIVES_WAY)
     if role == "gateway":
         from headrace.gateway.main import run_gateway
 

@@ -40,6 +40,11 @@ def test_one_command_runs_all_roles_and_starts_a_dead_one_anew(cluster):
     supervisor = cluster.worker("a", "core", "settlement", "notification", "gateway", "--workers", "2")
     cluster.wait(lambda: len(said(cluster)) == 5, 60, "five processes")
     assert sorted(role for role, _ in said(cluster)) == ["core", "core", "gateway", "notification", "settlement"]
+    of_core, of_others = (
+        {os.getpriority(os.PRIO_PROCESS, pid) for role, pid in said(cluster) if (role == "core") is core}
+        for core in (True, False)
+    )
+    assert max(of_core) < min(of_others), "the money path comes first"
     cluster.open("treasury", flags=("DEBIT_NORMAL",))
     cluster.open("alice")
     a_payment(cluster, 1)

@@ -156,7 +156,7 @@ class World(Lists):
         """A posting of a payment; moves as for `entry`."""
         entries = tuple(self.entry(*move) for move in moves)
         name = derive_id(intent.payment_id, intent.debtor, *(entry.sequence for entry in entries))
-        return Posting(name, intent.payment_id, Micros(self.at), entries, intent.intent_id, intent.debtor)
+        return Posting(name, intent.payment_id, Micros(self.at), 0, entries, intent.intent_id, intent.debtor)
 
     def open(self, account: str, *flags: str) -> None:
         """Opens an account in EUR."""

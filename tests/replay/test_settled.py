@@ -52,6 +52,12 @@ def entries(logs: Logs, **by_code):
     logs.change(POSTINGS, partition, offset, entries=changed)
 
 
+def says_members(logs: Logs, members: int):
+    """A member's posting tells another number of them."""
+    partition, offset, _ = a_member(logs)
+    logs.change(POSTINGS, partition, offset, members=members)
+
+
 def batch(logs: Logs, **fields):
     """Changes an account's last batch but one."""
     places = [(place, logs.decoded(BATCHES, place[2])) for place in logs.places(BATCHES)]
@@ -168,6 +174,7 @@ SPOILS: dict[str, tuple[Callable[[Logs], None], str]] = {
     "member's number": (lambda logs: entries(logs, PRINCIPAL_CREDIT={"settled_sequence": 99}), "SETTLED"),
     "member's amount": (lambda logs: entries(logs, PRINCIPAL_CREDIT={"amount_minor": Minor(1)}), "more than the credit"),
     "fee amount": (lambda logs: entries(logs, FEE_DEBIT={"amount_minor": Minor(10**9)}), "more than the credit"),
+    "members": (lambda logs: says_members(logs, 0), "says that settlement gathers 0 of its entries"),
     "fee of another": (lambda logs: entries(logs, FEE_DEBIT={"account": "shop-x"}), "beside no credit"),
     "posting not read": (a_posting_was_not_read, "no step has read it"),
 }  # fmt: skip

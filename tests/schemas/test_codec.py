@@ -4,7 +4,7 @@ import ast
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from avro_values import PER_SUBJECT, SUBJECTS, current, head, plain, read_by_fastavro, records, written_by_fastavro
@@ -14,8 +14,21 @@ from hypothesis import strategies as st
 from schemas import codec, codegen, misfit, wire
 from schemas.catalogue import Catalogue, Version
 from schemas.codec import Undecodable, Unencodable
-from schemas.events import AccountAction, AccountCommand, AccountEvent, AliasAction, AliasClaim, Intent, Kind
+from schemas.events import (
+    AccountAction,
+    AccountCommand,
+    AccountEvent,
+    AliasAction,
+    AliasClaim,
+    Intent,
+    Kind,
+    Micros,
+    Minor,
+    PaymentEvent,
+    Status,
+)
 
+PAYMENTS = "payments.events-value"
 ALIASES, EVENTS, COMMANDS = "accounts.aliases-value", "accounts.events-value", "accounts.commands-value"
 INTENTS, JOURNAL = "payments.intents-value", "headrace.journal-value"
 
@@ -115,6 +128,66 @@ def test_a_value_cut_off_anywhere_is_truncated(subject: str, data: st.DataObject
     sound = codec.encode(data.draw(records(subject)))
     for end in range(1, len(sound)):
         assert answer(codec.decoder(subject), sound[:end]).code == "truncated", end
+
+
+class Start(NamedTuple):
+    """Some of the first fields of an event."""
+
+    payment_id: str
+    status: Status
+
+
+@PER_SUBJECT
+@given(data=st.data(), wanted=st.booleans())
+def test_only_what_is_wanted_is_read_behind_the_head(data: st.DataObject, *, wanted: bool) -> None:
+    """The whole record, or the head's fields as the record has them."""
+    event = data.draw(records(PAYMENTS))
+    seen: list[Start] = []
+    choose = codec.choosing_decoder(PAYMENTS, Start, lambda start: seen.append(start) or wanted)
+    start = Start(event.payment_id, event.status)
+    assert choose(codec.encode(event)) == (event if wanted else start)
+    assert seen == [start]
+
+
+@PER_SUBJECT
+@given(data=st.data())
+def test_a_damaged_head_is_refused_as_the_record_is(data: st.DataObject) -> None:
+    """What stands behind a head that nobody wants is not looked at; all else gives the same refusal, or is read."""
+    value = data.draw(damaged(codec.encode(data.draw(records(PAYMENTS)))))
+    whole = answer(codec.decoder(PAYMENTS), value)
+    wanted, unwanted = (
+        answer(codec.choosing_decoder(PAYMENTS, Start, lambda _, say=say: say), value) for say in (True, False)
+    )
+    assert repr(wanted) == repr(whole)
+    if isinstance(unwanted, Undecodable):
+        assert repr(unwanted) == repr(whole)
+    elif not isinstance(whole, Undecodable):
+        assert repr(unwanted) == repr(Start(whole.payment_id, whole.status))
+
+
+class Name(NamedTuple):
+    """A head that ends with a string."""
+
+    payment_id: str
+
+
+@pytest.mark.parametrize(("start", "after"), [(Start("pay-1", Status.SETTLED), 5), (Name("pay-1"), -1)])
+def test_a_head_that_is_cut_is_truncated(start: Any, after: int) -> None:
+    """Wherever it ends before the last field that is asked for; `after`: where that is, from the intent's id on."""
+    sound = codec.encode(
+        PaymentEvent("e" * 32, "pay-1", "i-1", 1, Status.SETTLED, "a", "b", Minor(1), "EUR", Micros(1))
+    )
+    choose = codec.choosing_decoder(PAYMENTS, type(start), lambda _: False)
+    end = sound.index(b"i-1") + after
+    assert choose(sound[:end]) == start
+    for cut in range(1, end):
+        assert answer(choose, sound[:cut]).code == "truncated", cut
+
+
+def test_a_head_has_the_records_own_fields_in_their_order() -> None:
+    """A mistake of ours is told when the decoder is made."""
+    with pytest.raises(AssertionError, match="in their order"):
+        codec.choosing_decoder(PAYMENTS, NamedTuple("Odd", [("status", str), ("payment_id", str)]), bool)
 
 
 def flags(array: bytes) -> bytes:

@@ -49,9 +49,9 @@ def _published(rng: Random, number: int, moment: float, numbers: dict[str, int])
         entries.append(fee._replace(sequence=numbers[shop]))
     at = Micros(START + int(moment * 1e6))
     debtor = f"a{rng.randint(0, 9)}"
-    return Publish(
-        moment, POSTINGS.name, shop, Posting(f"post-{number}", payment, at, tuple(entries), f"i{number}", debtor)
-    )
+    members = sum(entry.settled_sequence is not None for entry in entries)
+    posting = Posting(f"post-{number}", payment, at, members, tuple(entries), f"i{number}", debtor)
+    return Publish(moment, POSTINGS.name, shop, posting)
 
 
 def _entry(account: str, direction: Direction, amount: int) -> Entry:

@@ -9,7 +9,7 @@ from notified import AT, DELIVERED, FAILED, GONE, SLOW_DOWN, Notified, an_event
 from schemas.events import Status
 from schemas.internal import Attempt, AttemptAction, DeliveryState
 from schemas.keys import partition_of
-from streams.notification import AT_ONCE, wait_of
+from streams.notification import AT_ONCE, EventHead, asked_for, wait_of
 from streams.notification_rules import EndpointRule, NotificationRules, notification_rules
 from streams.rules import Rules
 from topologies.engine.identity import settings_json
@@ -36,6 +36,19 @@ WANTS = [
 def test_an_endpoint_is_told_what_it_asked_for(endpoint, event, told):
     """By type and account; what is given again is no news (R19)."""
     assert bool(Notified(endpoint).tell(event).due) is told
+
+
+def test_an_event_of_a_type_that_nobody_asks_for_is_not_even_read():
+    """Most endpoints want a few types; without an endpoint no event is read whole."""
+    started = [status for status in Status if asked_for(Rules(notification=NotificationRules(())))(EventHead(status))]
+    assert started == []
+    rules = NotificationRules(
+        (EndpointRule("a", types=("payment.settled", "payment.declined")), EndpointRule("b", enabled=False))
+    )
+    wanted = asked_for(Rules(notification=rules))
+    assert [status for status in Status if wanted(EventHead(status))] == [Status.DECLINED, Status.SETTLED]
+    everything = asked_for(Rules(notification=NotificationRules((*rules.endpoints, EndpointRule("c")))))
+    assert all(everything(EventHead(status)) for status in Status)
 
 
 def test_a_delivery_says_all_that_the_call_needs():

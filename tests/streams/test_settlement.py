@@ -6,6 +6,7 @@ import orjson
 import pytest
 from builders import AT, PARTITIONS, a_turn, memory
 
+from schemas import codec
 from schemas.events import Direction, Entry, EntryCode, Layer, Micros, Minor, PaymentState, Posting, RiskDecision
 from schemas.keys import derive_id, partition_of
 from streams.rules import Rules
@@ -13,6 +14,8 @@ from streams.settlement import TABLES, SettlementTables, expire, gather, next_de
 from streams.settlement_rules import settlement_rules
 from streams.turn import Decided, Received
 from topologies.engine.store import encode_row
+from topologies.payments import SETTLEMENT
+from topologies.topics import POSTINGS
 
 MINUTE = 60_000_000
 START = AT // MINUTE * MINUTE
@@ -57,12 +60,12 @@ class Desk:
             entries.append(an_entry("~fees/EUR/2-1", EntryCode.FEE, Direction.CREDIT, fee))
         name = f"pay-{self.count}"
         return Posting(
-            f"post-{self.count}", name, Micros(at), tuple(entries), f"i-{name}", "alice", 7, RiskDecision.APPROVE
+            f"post-{self.count}", name, Micros(at), 1, tuple(entries), f"i-{name}", "alice", 7, RiskDecision.APPROVE
         )
 
     def other(self, at: int, account: str = "shop") -> Posting:
         """A posting that is nobody's sale: the account pays somebody."""
-        return Posting("other", "pay-x", Micros(at), (
+        return Posting("other", "pay-x", Micros(at), 0, (
             an_entry(account, EntryCode.PRINCIPAL, Direction.DEBIT, 1, sequence=self._number(account)),
             an_entry("~in-transit/EUR/2-1", EntryCode.PRINCIPAL, Direction.CREDIT, 1),
         ), "i", account)  # fmt: skip
@@ -75,7 +78,9 @@ class Desk:
         )
         decided = expire(turn, most)
         if postings:
-            batch = [Received("ledger.postings", SHOP, n, AT, b"shop", one) for n, one in enumerate(postings)]
+            read = SETTLEMENT.agents[0].decoder(POSTINGS, self.rules)  # whole, or as much as it wants of it
+            values = [read(codec.encode(one)) for one in postings]
+            batch = [Received("ledger.postings", SHOP, n, AT, b"shop", one) for n, one in enumerate(values)]
             gathered = gather(batch, turn)
             assert not gathered.records
         for spec, table in zip(TABLES, self.tables, strict=True):

@@ -165,7 +165,7 @@ class PartitionStep:
 
     def _read(self, agent: Agent, taken: Taken) -> list[Received]:
         """Decodes a topic's records; what can't be read becomes a dead letter."""
-        decode = codec.decoder(taken.topic.subject)
+        decode = agent.decoder(taken.topic, self.place.rules)
         name, partition = taken.topic.name, self.place.partition
         batch: list[Received] = []
         for raw in taken.raws:

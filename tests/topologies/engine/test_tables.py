@@ -56,10 +56,10 @@ def test_the_first_rows_come_in_the_order_of_their_keys(table):
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["put", "delete", "keep", "drop"]), st.sampled_from("abcdef"), st.integers(0, 9))
+        st.tuples(st.sampled_from(["put", "delete", "keep", "drop"]), st.sampled_from("abcdef"), st.integers(0, 3))
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
     """Whatever is put, deleted, kept and dropped, both know the same rows; kept rows survive a reopening."""
     store = rocksdb_stores(Limits()).open(tmp_path_factory.mktemp("store") / "p0")
@@ -82,6 +82,7 @@ def test_an_overlay_over_rocksdb_equals_a_dict(tmp_path_factory, calls):
             table.drop()
             now = dict(kept)
         assert {k: table.get(k)[:2] for k in "abcdef" if table.get(k)} == now
+        assert [k for k, _ in table.first(key, number)] == [k for k in sorted(now) if k < key][:number]
         assert {k: row[:2] for k, row in table.first("z", 10)} == now
     folder = store.folder
     store.close()
