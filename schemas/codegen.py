@@ -249,15 +249,23 @@ def _write(source: _Source, depth: int, value: str, schema: Any) -> list[str]:
     if schema == "boolean":
         return [f"boolean_bytes({value})"]
     if isinstance(schema, str):
-        assert schema in {"long", "int"}, f"the codec has no {schema}"
-        whole = f"{value}.__class__ is int and 0 <= {value}"
-        two, four = f"VARINTS[{value} << 1]", f"PAIRS[{value} << 1 & 16383] + VARINTS[{value} >> 13]"
-        return [f"({two} if {whole} < 8192 else {four} if {whole} < 134217728 else {schema}_bytes({value}))"]
+        return [_number(value, schema)]
     if schema["type"] == "enum":
         return [f"INDEX_{short(schema['name'])}[{value}]"]
     if schema["type"] == "record":
         return [f"encode_{short(schema['name'])}({value})"]
     return [_write_block(source, depth, value, schema)]
+
+
+def _number(value: str, schema: str) -> str:
+    """The expression of a long or int: numbers from 0 on, up to 6 bytes, without a call."""
+    most = {"int": 1 << 31, "long": 1 << 41}[schema]
+    low, other = f"LOWS[{value} & 8191]", f"{schema}_bytes({value})"
+    return (
+        f"({other} if {value}.__class__ is not int or {value} < 0 else LONGS[{value}] if {value} < {1 << 13} "
+        f"else {low} + VARINTS[{value} >> 13] if {value} < {1 << 27} "
+        f"else {low} + PAIRS[{value} >> 13 & 16383] + VARINTS[{value} >> 27] if {value} < {most} else {other})"
+    )
 
 
 def _write_optional(source: _Source, depth: int, value: str, schema: Any) -> str:

@@ -160,6 +160,10 @@ PAIRS = tuple(bytes((n & 127 | 128, n >> 7 | 128)) for n in range(1 << 14))
 """By 14 bits: two varint bytes that say there is more."""
 VARINTS = tuple(bytes((n,)) if n < 128 else bytes((n & 127 | 128, n >> 7)) for n in range(1 << 14))
 """By 14 bits: a varint's last bytes."""
+LONGS = VARINTS[::2]
+"""By a number of 13 bits: a long."""
+LOWS = PAIRS[::2]
+"""By a number's lowest 13 bits: the first two bytes of a longer long."""
 
 
 def unsigned(raw: int) -> bytes:
@@ -251,6 +255,8 @@ TOOLS: dict[str, Any] = {
     "join": b"".join,
     "VARINTS": VARINTS,
     "PAIRS": PAIRS,
+    "LONGS": LONGS,
+    "LOWS": LOWS,
     "TIMES": TIMES,
     "time_bytes": time_bytes,
     "LENGTHS": LENGTHS,

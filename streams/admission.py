@@ -22,7 +22,8 @@ from streams.turn import Admitted, Alert, AliasOwner, Decided, Letter, Out, Rece
 ALIAS_REST = DAY
 """R24, µs. A constant, no setting: every worker folds claims, and all must come to the same owner."""
 ID_BYTES = 255
-BUILT = (Kind.TRANSFER, Kind.APPROVE, Kind.REJECT)
+_TRANSFER = Kind.TRANSFER  # an enum's member costs more to look up than a name
+BUILT = (_TRANSFER, Kind.APPROVE, Kind.REJECT)
 """Kinds that are built; another one is refused with AG01."""
 
 LETTERS = {
@@ -139,7 +140,7 @@ def _mark(received: Received, key: str, turn: Turn[AdmissionTables]) -> Admitted
     version = None
     if refusal is None and intent.creditor_alias:
         intent = intent._replace(creditor_alias=normal_alias(intent.creditor_alias))
-        if intent.kind == Kind.TRANSFER:
+        if intent.kind == _TRANSFER:
             intent, version, refusal = _resolve(intent, turn)
     return new(Admitted, (received, intent, key, fingerprint, False, False, refusal, version))
 
@@ -153,7 +154,7 @@ def _malformed(intent: Intent) -> Reason | None:
         return Reason.BAD_FORM
     if alias and normal_alias(alias) is None:
         return Reason.BAD_FORM
-    if intent.kind != Kind.TRANSFER and not _fits(intent.decided_by):
+    if intent.kind != _TRANSFER and not _fits(intent.decided_by):
         return Reason.BAD_FORM
     if _bad_surroundings(intent):
         return Reason.BAD_FORM

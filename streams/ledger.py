@@ -40,8 +40,9 @@ from streams.turn import Decided, Out, Screened
 
 __all__ = ("TABLES", "LedgerTables", "credit", "debit", "expire", "give_back", "next_deadline", "obey")
 
+# An enum's member costs more to look up than a name.
 _REVIEWED = (RiskDecision.REVIEW, RiskDecision.STEP_UP)
-_SENT = PaymentState.SENT
+_SENT, _TRANSFER, _DECLINE = PaymentState.SENT, Kind.TRANSFER, RiskDecision.DECLINE
 
 
 def debit(batch: Sequence[Screened], turn: LedgerTurn) -> Decided:
@@ -81,7 +82,7 @@ def _judge(screened: Screened, row: PaymentRow | None, turn: LedgerTurn, records
         records.append(own_answer(admitted.received, admitted, turn))
     elif mark is not None and mark != Reason.BE23 and admitted.alias_version is None:  # guards 2 and 3
         records.append(decline(screened, row, mark, turn))
-    elif admitted.intent.kind == Kind.TRANSFER:
+    elif admitted.intent.kind == _TRANSFER:
         _transfer(screened, row, turn, records)
     else:
         _decide(screened, row, turn, records)
@@ -166,7 +167,7 @@ def _refusal(
         return Reason.AG01
     if limit is not None and (over := limits.check(limit, amount, turn.at)) is not None:
         return over
-    if screened.risk_decision == RiskDecision.DECLINE:
+    if screened.risk_decision == _DECLINE:
         return Reason.FRAD
     debits = purse[DEBITS_POSTED] + purse[DEBITS_PENDING] + amount
     if account.flags & NO_OVERDRAFT and debits > purse[CREDITS_POSTED]:

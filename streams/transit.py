@@ -54,7 +54,11 @@ from streams.tables import new
 from streams.turn import Alert, Decided, Letter, Out, Received, Turn
 
 LedgerTurn = Turn[LedgerTables]
-_BUILT = (CreditAction.CREDIT, CreditAction.REPEAT)
+# An enum's member costs more to look up than a name.
+_TRANSFER, _PRINCIPAL = Kind.TRANSFER, EntryCode.PRINCIPAL
+_CREDIT, _REPEAT = CreditAction.CREDIT, CreditAction.REPEAT
+_COMPLETED, _COMPLETED_STATE = Status.COMPLETED, PaymentState.COMPLETED
+_BUILT = (_CREDIT, _REPEAT)
 
 
 def in_transit(currency: str, turn: LedgerTurn) -> str:
@@ -65,8 +69,8 @@ def in_transit(currency: str, turn: LedgerTurn) -> str:
 def first_leg(debtor: str, row: PaymentRow, turn: LedgerTurn) -> tuple[Move, Move]:
     """The moves that debit the payer and put the money in transit."""
     return (
-        (debtor, EntryCode.PRINCIPAL, DEBITS_POSTED, row.amount_minor, row.creditor, None),
-        (in_transit(row.currency, turn), EntryCode.PRINCIPAL, CREDITS_POSTED, row.amount_minor, None, None),
+        (debtor, _PRINCIPAL, DEBITS_POSTED, row.amount_minor, row.creditor, None),
+        (in_transit(row.currency, turn), _PRINCIPAL, CREDITS_POSTED, row.amount_minor, None, None),
     )
 
 
@@ -87,7 +91,7 @@ def second_leg(
     repeat_id, repeat_offset = repeat or (None, None)
     decided_by, decided_by_offset = row.decided_by or (None, None)
     credit = new(Credit, (
-        CreditAction.REPEAT if repeat else CreditAction.CREDIT, KINDS[row.kind], payment_id, row.intent_id,
+        _REPEAT if repeat else _CREDIT, KINDS[row.kind], payment_id, row.intent_id,
         row.intent_offset, debtor, row.creditor, row.amount_minor, row.currency, row.outcome, row.outcome + 1,
         turn.partition, turn.at, row.expires_at, row.risk_score, DECISIONS[row.risk_decision],
         tuple(row.risk_reasons), row.risk_version, row.alias_version, decided_by, decided_by_offset, repeat_id, repeat_offset,
@@ -108,13 +112,13 @@ def credit(batch: Sequence[Received], turn: LedgerTurn) -> Decided:
     tables.credits.prefetch(keys)
     for received, value, key in zip(batch, values, keys, strict=True):
         action = value.action
-        if value.kind != Kind.TRANSFER or action not in _BUILT:
+        if value.kind != _TRANSFER or action not in _BUILT:
             decided.letters.append(_not_built(received, f"{action} of {value.kind}"))
             continue
         row = tables.credits.get(key)
         if row is not None and row.until <= turn.at:
             row = None
-        if action == CreditAction.REPEAT:
+        if action == _REPEAT:
             _repeat(received, row, turn, decided)
         elif row is None:
             _decide(received, key, turn, decided.records)
@@ -159,8 +163,8 @@ def _decide(received: Received, key: str, turn: LedgerTurn, records: list[Out]) 
         return
     amount, settled = value.amount_minor, value.settled_sequence if merchant else None
     moves = (
-        (transit, EntryCode.PRINCIPAL, DEBITS_POSTED, amount, None, None),
-        (value.creditor, EntryCode.PRINCIPAL, CREDITS_POSTED, amount, value.debtor, settled),
+        (transit, _PRINCIPAL, DEBITS_POSTED, amount, None, None),
+        (value.creditor, _PRINCIPAL, CREDITS_POSTED, amount, value.debtor, settled),
         *fees,
     )
     entries = post(turn.tables.accounts, value.currency, moves)
@@ -197,9 +201,9 @@ def _refusal(value: Credit, account: AccountRow | None, transit: str, turn: Ledg
 def _completed(value: Credit, event_id: str, at: Micros) -> PaymentEvent:
     """The outcome's event; for a REPEAT the same one, with the repeating intent on it."""
     return new(PaymentEvent, (
-        event_id, value.payment_id, value.intent_id, value.sequence, Status.COMPLETED, value.debtor, value.creditor,
+        event_id, value.payment_id, value.intent_id, value.sequence, _COMPLETED, value.debtor, value.creditor,
         value.amount_minor, value.currency, at, None, value.risk_score, value.risk_decision, value.risk_reasons,
-        None, value.repeat_intent_id, value.decided_by_intent_id, value.alias_version, PaymentState.COMPLETED,
+        None, value.repeat_intent_id, value.decided_by_intent_id, value.alias_version, _COMPLETED_STATE,
         value.risk_version, value.intent_offset, value.repeat_intent_offset, value.decided_by_intent_offset,
     ))  # fmt: skip
 

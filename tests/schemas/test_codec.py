@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from avro_values import PER_SUBJECT, SUBJECTS, current, head, plain, read_by_fastavro, records, written_by_fastavro
+from hostile import varint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,7 @@ CLAIM_BODY = b"\x02c\x02a\x02x\x02\x0a"
 COMMAND = AccountCommand("c", "x", AccountAction.LIMIT, "EUR", 5, ("F", "G"), None, 3600, None, 9)  # type: ignore[arg-type]
 COMMAND_START, COMMAND_END = b"\x02c\x02x\x0a\x06EUR\x0a", b"\0\x02\xa0\x38\0\x02\x12"
 INTENT = Intent("i", "k", Kind.TRANSFER, "p", "d", "c", 1, "EUR", 5)  # type: ignore[arg-type]
+EVENT = PaymentEvent("e", "p", "i", 1, Status.COMPLETED, "d", "c", 1, "EUR", 5)  # type: ignore[arg-type]
 
 
 def test_the_values_that_the_rows_start_from_are_sound() -> None:
@@ -306,6 +308,9 @@ def test_a_refusal_keeps_nothing_of_the_refusals_before() -> None:
         INTENT._replace(amount_minor=2**63),
         INTENT._replace(amount_minor=-(2**63) - 1),
         INTENT._replace(expires_at=5.0),
+        EVENT._replace(risk_score=2**31),
+        EVENT._replace(risk_score=-(2**31) - 1),
+        EVENT._replace(risk_score=True),
         INTENT._replace(debtor="x" * (wire.STRING_MOST + 1)),
         INTENT._replace(debtor="€" * (wire.STRING_MOST // 3 + 1)),
         INTENT._replace(debtor="\ud800"),
@@ -332,6 +337,16 @@ def test_what_does_not_fit_is_never_written(record: Any) -> None:
     """A float, an overflow, a text that is too long or an unknown symbol ends here, not on the log."""
     with pytest.raises(Unencodable):
         codec.encode(record)
+
+
+@pytest.mark.parametrize(("record", "field", "bits"), [(INTENT, "amount_minor", 63), (EVENT, "risk_score", 31)])
+def test_a_number_of_any_length_is_written_as_avro_says(record: Any, field: str, bits: int) -> None:
+    """Zigzag, then seven bits a byte, on both sides of each border where the encoder may take another way."""
+    start, end = codec.encode(record._replace(**{field: 5_000_000})).split(varint(10_000_000))
+    for bit in range(bits + 1):
+        for number in (2**bit - 1, min(2**bit, 2**bits - 1), -(2**bit), 1 - 2**bit):
+            raw = number << 1 ^ number >> 63
+            assert codec.encode(record._replace(**{field: number})) == start + varint(raw) + end, number
 
 
 def test_the_limits_themselves_can_be_written_and_read() -> None:

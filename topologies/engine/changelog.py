@@ -38,7 +38,7 @@ def pack(step: int, base: int, rows: Rows) -> list[bytes]:
     """
     keys = [len(key) for key, _ in rows]
     lengths = [-1 if row is None else len(row) for _, row in rows]
-    ends = list(accumulate(key + max(row, 0) for key, row in zip(keys, lengths, strict=True)))
+    ends = list(accumulate([len(key) + len(row or b"") for key, row in rows]))
     records: list[bytes] = []
     begin = before = 0
     while begin < len(rows) or not records:

@@ -3,6 +3,7 @@
 Every driver shares this code: Kafka, memory and replay. It knows no broker and no framework.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -194,16 +195,12 @@ class PartitionStep:
     def outputs(self) -> dict[tuple[str, int], list[tuple[bytes, bytes]]]:
         """Encoded records by (topic, partition), in the order in which they were decided."""
         partitions = self.place.partitions
-        found: dict[tuple[str, int], list[tuple[bytes, bytes]]] = {}
+        found: dict[tuple[str, int], list[tuple[bytes, bytes]]] = defaultdict(list)
         kinds: set[Any] = {type(out.value) for out in self.records}
         encoders = {kind: codec.encoder(kind) for kind in kinds}
         for topic, key, value, partition in self.records:
             where = (topic, partition_of(key, partitions) if partition is None else partition)
-            pair = (key.encode(), encoders[type(value)](value))
-            if where in found:
-                found[where].append(pair)
-            else:
-                found[where] = [pair]
+            found[where].append((key.encode(), encoders[type(value)](value)))
         return found
 
     def journal(

@@ -46,8 +46,10 @@ def encode_row(row: Any) -> bytes:
 def encode_rows(table: str, changed: Mapping[str, Any | None]) -> list[tuple[bytes, bytes | None]]:
     """Changed rows of a table as the store and the changelog have them: key and row; None deletes."""
     prefix, dumps = f"{table}\x00", orjson.dumps
+    # To join nothing makes a copy: orjson cuts its own bytes out of a KiB, and to keep many of those takes 2 µs a row.
     return [
-        ((prefix + key).encode(), None if row is None else dumps(row, default=tuple)) for key, row in changed.items()
+        ((prefix + key).encode(), None if row is None else dumps(row[:], default=tuple).join((b"", b"")))
+        for key, row in changed.items()
     ]
 
 
