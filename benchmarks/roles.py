@@ -3,7 +3,7 @@
     python -m benchmarks.roles --payments 200000 --repeats 3 --json
 
 Everybody pays one of some merchants, so each credit bears a fee and belongs to a batch; windows end every five seconds. An
-endpoint is filtered for what never happens, so notification reads every event. With all roles a drain has ended when the last
+endpoint asks for all of an account that nobody pays, so notification reads every event whole and tells nobody. With all roles a drain has ended when the last
 payment is settled and no role has anything left to read; core's own rate, to the last terminal event, is told beside it.
 """
 
@@ -37,7 +37,7 @@ ENDPOINT = """
 [[endpoint]]
 name = "nobody"
 url = "https://receiver.example.com/hooks"
-types = ["payment.reversed"]
+accounts = ["nobody"]
 secrets = ["whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="]
 """
 
@@ -110,7 +110,7 @@ def measure(wanted: argparse.Namespace) -> Found:
             judged += report.named(name, gates.audited(bench.cluster))
     rates = {name: harness.spread([run.core_per_s for run in runs if run.roles == name]) for name in shapes}
     whole = harness.spread([run.whole_per_s for run in runs if run.roles == ALL])
-    share = round(whole["median"] / rates[ALONE]["median"], 3)
+    beside, settled = (round(found["median"] / rates[ALONE]["median"], 3) for found in (rates[ALL], whole))
     return Found(
         report.config(alone, roles=["core", *BESIDE]),
         report.load("drain", wanted.payments, arrival="backlog"),
@@ -118,8 +118,9 @@ def measure(wanted: argparse.Namespace) -> Found:
         report.result(payments_per_s=rates[ALONE]) | {"beside_per_s": rates[ALL], "whole_per_s": whole},
         judged,
         [
-            report.goal("all of core's rate that is left with all roles", SHARE, share, at_least=True),
-            report.goal("rate with all roles", 15_000, whole["median"], at_least=True),
+            report.goal("core's rate with all roles beside it, of core alone", SHARE, beside, at_least=True),
+            report.goal("rate until all is settled and read, of core alone", SHARE, settled, at_least=True),
+            report.goal("core's rate with all roles beside it", 15_000, rates[ALL]["median"], at_least=True),
         ],
         begun.kafka,
         0.0,

@@ -42,7 +42,7 @@ class Crew:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env={**environment, **(more or {})},
-                    start_new_session=True,
+                    process_group=0,
                 )
             self._processes.append(process)
             started.append(process.pid)

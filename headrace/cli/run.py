@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 ROLES = ("core", "settlement", "notification", "gateway")
 """What can be run; each but the gateway is a plan of topologies/payments.py."""
-GIVES_WAY = 5
-"""The niceness of every role but core: where they share a machine, the money path comes first."""
+GIVES_WAY = 10
+"""The niceness of every role but core: where they share a machine, the money path comes first.
+
+Linux weighs it within a session (`sched_autogroup`), so it counts among the workers of one `headrace run`.
+"""
 
 
 def run(
