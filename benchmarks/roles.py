@@ -3,8 +3,9 @@
     python -m benchmarks.roles --payments 200000 --repeats 3 --json
 
 Everybody pays one of some merchants, so each credit bears a fee and belongs to a batch; windows end every five seconds. An
-endpoint asks for all of an account that nobody pays, so notification reads every event whole and tells nobody. With all roles a drain has ended when the last
-payment is settled and no role has anything left to read; core's own rate, to the last terminal event, is told beside it.
+endpoint asks for all of an account that nobody pays, so notification reads every event whole and tells nobody. With all
+roles a drain has ended when the last payment is settled and no role has anything left to read; core's own rate, to the
+last terminal event, is told beside it.
 """
 
 import argparse

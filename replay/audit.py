@@ -357,7 +357,8 @@ class _Audit:
         self._steps(self._source.ends([JOURNAL.name]), seen)
         for topic, lettered in self._lettered.items():
             role = self._journal.writer_of(topic)
-            tallies.setdefault(role, Tally(lettered.cut)).found.update(lettered.found)
+            # A role that had taken no step at the cut had written nothing up to there.
+            tallies.setdefault(role, Tally(Cut({}, {}, {}))).found.update(lettered.found)
         topics = frozenset({*self._read[2:], *self._letter_topics} - {INTENTS.name})
         for role, tally in tallies.items():
             compare(self._verdicts.counts, topics, tally, self._journal.of(role))
