@@ -135,7 +135,10 @@ def measure(wanted: argparse.Namespace) -> Found:
             runs.append(run)
             judged += [gate, *more]
         judged += gates.audited(ours.cluster)
-    rate = harness.spread([run.payments_per_s for run in runs])
+    rate, echo_rate = (
+        harness.spread(rates) for rates in ([run.payments_per_s for run in runs], [one.records_per_s for one in echoed])
+    )
+    judged.append(Gate("echo's repeats agree", report.steady(echo_rate), f"CV {echo_rate['cv']} %"))
     pairs = zip(runs, echoed, strict=True)
     shares = [run.payments_per_s / echo.records_per_s for run, echo in pairs]
     ratio = {"median": sorted(shares)[len(shares) // 2], "min": min(shares), "max": max(shares)}
@@ -145,7 +148,7 @@ def measure(wanted: argparse.Namespace) -> Found:
         [{**run._asdict(), "echo": echo._asdict()} for run, echo in zip(runs, echoed, strict=True)],
         report.result(
             payments_per_s=rate,
-            echo_records_per_s=harness.spread([one.records_per_s for one in echoed]),
+            echo_records_per_s=echo_rate,
             cpu_us_per_payment=runs[-1].cpu_us,
         ),
         judged,
