@@ -63,8 +63,10 @@ class EventHead(NamedTuple):
 def asked_for(rules: Rules) -> Callable[[EventHead], bool]:
     """Whether an event is of a type that some endpoint asks for."""
     asking = [rule.types for rule in rules.notification.endpoints if rule.enabled]
-    wanted = {status: any(not types or type_of(EventHead(status)) in types for types in asking) for status in Status}
-    return lambda event: wanted[event.status]
+    if not all(asking):
+        return lambda _event: True
+    wanted = frozenset().union(*asking)
+    return lambda event: type_of(event) in wanted
 
 
 def type_of(event: PaymentEvent | Delivery | EventHead) -> str:

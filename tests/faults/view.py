@@ -7,6 +7,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from readers import Place
 
 from topologies.engine.admin import needed_topics
+from topologies.engine.offsets import log_offsets
 from topologies.payments import CORE, PLANS
 
 CALL_S = 10.0
@@ -50,14 +51,9 @@ class View:
         return self._offsets(OffsetSpec.earliest(), WRITTEN, None)
 
     def _offsets(self, spec, isolation, topics: list[str] | None) -> dict[Place, int]:
-        wanted = {
-            TopicPartition(self._prefix + topic, number): spec
-            for topic, number in self.places
-            if topics is None or topic in topics
-        }
-        futures = self._admin.list_offsets(wanted, isolation_level=isolation, request_timeout=CALL_S)
-        cut = len(self._prefix)
-        return {(tp.topic[cut:], tp.partition): future.result().offset for tp, future in futures.items()}
+        wanted = [(self._prefix + topic, n) for topic, n in self.places if topics is None or topic in topics]
+        found = log_offsets(self._admin, wanted, spec, CALL_S, isolation)
+        return {(topic[len(self._prefix) :], number): offset for (topic, number), offset in found.items()}
 
     def committed(self) -> dict[Place, int]:
         """The group's offsets on its inputs; 0 where there is none. Raises KafkaException.
