@@ -53,29 +53,30 @@ class Kept(NamedTuple):
     """Whether the result was there already."""
 
 
+COLD = "--broker-warm-up 0"
 QUICK = {
-    "throughput": "--payments 20000 --accounts 2000",
-    "roles": "--payments 20000 --accounts 2000 --repeats 1",
-    "sustained": "--start 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000",
-    "latency": "--rate 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000",
-    "scale": "--payments 20000 --accounts 2000 --account-counts 1e3,5e3 --limit-s 300",
+    "throughput": f"--payments 20000 --accounts 2000 {COLD}",
+    "roles": f"--payments 20000 --accounts 2000 --repeats 1 {COLD}",
+    "sustained": f"--start 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000 {COLD}",
+    "latency": f"--rate 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000 {COLD}",
+    "scale": f"--payments 20000 --accounts 2000 --account-counts 1e3,5e3 --limit-s 300 {COLD}",
     "restore": "--rows 60000 --accounts 2000",
     "micro": "--payments 5000 --keys 20000",
-    "curve": "--floors 0,25 --payments 20000 --rate 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000",
-    "echo": "--payments 20000 --accounts 2000",
-    "peers": "--payments 10000 --repeats 2",
+    "curve": f"--floors 0,25 --payments 20000 --rate 500 --seconds 5 --warm-up 2 --cut 1 --accounts 2000 {COLD}",
+    "echo": f"--payments 20000 --accounts 2000 {COLD}",
+    "peers": f"--payments 10000 --repeats 2 {COLD}",
 }
 FULL = {
-    "throughput": "--payments 500000 --repeats 5",
-    "roles": "--payments 200000 --repeats 5",
-    "sustained": "",
+    "throughput": "--payments 200000 --repeats 5",
+    "roles": "--payments 150000 --repeats 3",
+    "sustained": "--start 8000",
     "latency": "--arrival both",
-    "scale": "--payments 200000 --limit-s 5400",
-    "restore": "--rows 1000000 --repeats 5",
+    "scale": "--payments 100000 --limit-s 5400",
+    "restore": "--rows 600000 --repeats 5",
     "micro": "--payments 200000 --keys 1000000",
-    "curve": "--payments 200000",
-    "echo": "--payments 500000 --repeats 5",
-    "peers": "--repeats 5",
+    "curve": "--payments 100000 --seconds 20 --warm-up 5",
+    "echo": "--payments 300000 --repeats 5",
+    "peers": "--payments 400000 --repeats 5",
 }
 WORDS = {"quick": QUICK, "full": FULL}
 

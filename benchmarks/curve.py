@@ -6,11 +6,10 @@ The floor is for measurements alone (HEADRACE_LIMIT__FLOOR_MS): the engine itsel
 """
 
 import argparse
-import secrets
 import sys
 from typing import Any, NamedTuple
 
-from benchmarks import gates, harness, latency, report
+from benchmarks import gates, harness, latency, report, warm
 from benchmarks.generator import Score
 from benchmarks.harness import Bench, Gate, say
 from benchmarks.latency import Timing
@@ -58,7 +57,7 @@ def measure(wanted: argparse.Namespace) -> Found:
     """All floors. Raises Void."""
     shape = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed)
     points, judged = [], []
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         prepare(bench, shape)
         for place in range(len(wanted.floors)):
             point, found = one_floor(bench, shape, wanted, place)

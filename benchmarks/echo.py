@@ -9,7 +9,6 @@ once, to one topic; headrace reads two records a payment and writes about ten. B
 import argparse
 import json
 import os
-import secrets
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import NamedTuple
 
-from benchmarks import gates, harness, report
+from benchmarks import gates, harness, report, warm
 from benchmarks.harness import ROOT, Bench, Gate, say
 from benchmarks.peers.job import VARIABLE, Told
 from benchmarks.report import Found, Result
@@ -123,7 +122,7 @@ def measure(wanted: argparse.Namespace) -> Found:
     """Echo and headrace in turn. Raises Void."""
     shape = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed)
     echoed, runs, judged = [], [], []
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         ours = harness.fresh(bench, "ours")
         prepare(ours, shape)
         for number in range(1, wanted.repeats + 1):
@@ -174,6 +173,7 @@ def show(told_: Result) -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     words = report.arguments("echo", "The echo ceiling.")
+    warm.option(words)
     words.add_argument("--payments", type=report.at_least(100), default=200_000)
     words.add_argument("--accounts", type=report.at_least(2), default=100_000)
     words.add_argument("--workers", type=report.at_least(1), default=2)

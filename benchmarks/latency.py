@@ -8,12 +8,11 @@ the machine's cores, and their CPU is told, not taken off.
 """
 
 import argparse
-import secrets
 import sys
 from time import monotonic
 from typing import Any, NamedTuple
 
-from benchmarks import gates, harness, load, report
+from benchmarks import gates, load, report, warm
 from benchmarks.generator import Score, Sent, generate
 from benchmarks.harness import Bench, Gate, say
 from benchmarks.histogram import Histogram
@@ -130,7 +129,7 @@ def measure(wanted: argparse.Namespace) -> Found:
     timing = Timing(wanted.seconds, wanted.warm_up, wanted.cut)
     shape = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed)
     begun, points, judged = monotonic(), [], []
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         prepare(bench, shape)
         with crew_of(bench, shape.workers) as crew:
             for score in scores(wanted, timing):
@@ -186,6 +185,7 @@ def show(told: Result) -> None:
 
 def timed(words: argparse.ArgumentParser) -> None:
     """The options of an open loop."""
+    warm.option(words)
     words.add_argument("--accounts", type=report.at_least(2), default=100_000)
     words.add_argument("--workers", type=report.at_least(1), default=2)
     words.add_argument("--partitions", type=report.at_least(1), default=4)

@@ -9,12 +9,11 @@ last terminal event, is told beside it.
 """
 
 import argparse
-import secrets
 import sys
 from time import monotonic
 from typing import NamedTuple
 
-from benchmarks import gates, harness, report
+from benchmarks import gates, harness, report, warm
 from benchmarks.harness import Bench, Gate, say
 from benchmarks.report import Found, Result
 from benchmarks.system import STALL_S, Run, Shape, Void, Watch, ended, prepare
@@ -98,7 +97,7 @@ def measure(wanted: argparse.Namespace) -> Found:
     shapes = {ALONE: alone, ALL: alone._replace(beside=BESIDE)}
     runs: list[Drained] = []
     judged: list[Gate] = []
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as begun:
+    with warm.bench(wanted) as begun:
         benches = {name: told(harness.fresh(begun, name.replace(" ", "-"))) for name in shapes}
         for name, shape in shapes.items():
             prepare(benches[name], shape)
@@ -138,6 +137,7 @@ def show(found: Result) -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     words = report.arguments("roles", "What settlement and notification cost.")
+    warm.option(words)
     words.add_argument("--payments", type=report.at_least(100), default=200_000, help="of each drain")
     words.add_argument("--accounts", type=report.at_least(2), default=100_000)
     words.add_argument("--merchants", type=report.at_least(1), default=1_000)

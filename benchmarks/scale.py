@@ -8,12 +8,11 @@ stores of their own; the others share them. What does not fit into the time limi
 """
 
 import argparse
-import secrets
 import sys
 from time import monotonic
 from typing import NamedTuple
 
-from benchmarks import gates, harness, report
+from benchmarks import gates, harness, report, warm
 from benchmarks.harness import Bench, Gate, say
 from benchmarks.report import Found, Result
 from benchmarks.system import Run, Shape, drained, prepare
@@ -164,7 +163,7 @@ def goals(done: list[Drained]) -> list[Result]:
 def measure(wanted: argparse.Namespace) -> Found:
     """All sweeps. Raises Void."""
     base = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed, overdraft=True)
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         sweep = Sweep(bench, wanted.payments, Budget(wanted.limit_s))
         for point in points(base, wanted.sweeps, wanted.account_counts):
             sweep.take(point)
@@ -224,6 +223,7 @@ def swept(text: str) -> list[str]:
 def parsed() -> argparse.Namespace:
     """The command line."""
     words = report.arguments("scale", "Sweeps over accounts, partitions, workers, skew and hot accounts.")
+    warm.option(words)
     words.add_argument("--payments", type=report.at_least(100), default=100_000, help="of each drain")
     words.add_argument("--accounts", type=report.at_least(100), default=100_000, help="of the base")
     words.add_argument("--account-counts", type=counts, default=counts("1e4,1e5,1e6,1e7"))

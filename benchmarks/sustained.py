@@ -8,11 +8,10 @@ until it is 3 %. Each try goes on where the last one ended, after its backlog is
 """
 
 import argparse
-import secrets
 import sys
 from collections.abc import Callable
 
-from benchmarks import gates, harness, latency, report
+from benchmarks import gates, harness, latency, report, warm
 from benchmarks.generator import Score
 from benchmarks.harness import Gate, say
 from benchmarks.latency import Point, Timing
@@ -54,7 +53,7 @@ def measure(wanted: argparse.Namespace) -> Found:
     shape = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed)
     points: list[Point] = []
     judged: list[Gate] = []
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         prepare(bench, shape)
         with crew_of(bench, shape.workers) as crew:
 

@@ -7,10 +7,9 @@ the workers start again, and a read_committed reader counts terminal events. The
 """
 
 import argparse
-import secrets
 import sys
 
-from benchmarks import gates, harness, report
+from benchmarks import gates, harness, report, warm
 from benchmarks.report import Found, Result
 from benchmarks.system import Shape, drained, prepare
 
@@ -22,7 +21,7 @@ TARGET_MB = 700
 def measure(wanted: argparse.Namespace) -> Found:
     """All runs. Raises Void."""
     shape = Shape(wanted.accounts, wanted.partitions, wanted.workers, wanted.seed, wanted.zipf)
-    with harness.bench(f"bench-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(wanted) as bench:
         prepare(bench, shape)
         done = [drained(bench, shape, wanted.payments, number) for number in range(1, wanted.repeats + 1)]
         judged = [*(gate for _, found in done for gate in found), *gates.audited(bench.cluster)]
@@ -70,6 +69,7 @@ def show(told: Result) -> None:
 def parsed() -> argparse.Namespace:
     """The command line."""
     words = report.arguments("throughput", "Drain of a backlog.")
+    warm.option(words)
     words.add_argument("--payments", type=report.at_least(100), default=200_000)
     words.add_argument("--accounts", type=report.at_least(2), default=100_000)
     words.add_argument("--workers", type=report.at_least(1), default=2)

@@ -9,13 +9,12 @@ is in job.py. Exit codes: 0 valid, 1 void, 2 wrong usage.
 
 import argparse
 import json
-import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time_ns
 
-from benchmarks import gates, harness
+from benchmarks import gates, harness, warm
 from benchmarks.harness import Bench, say
 from benchmarks.peers import report, systems
 from benchmarks.peers.drain import Patience
@@ -46,6 +45,7 @@ def parsed(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=180.0, help="seconds that a run may take")
     parser.add_argument("--stall", type=float, default=60.0, help="seconds without progress that end a run")
     parser.add_argument("--cache", type=Path, help="folder of the peers' environments [HEADRACE_HOME/peers]")
+    warm.option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line of standard output")
     found = parser.parse_args(words)
     found.peers = found.peers.split(",")
@@ -124,7 +124,7 @@ def main() -> int:
         Patience(words.limit, words.stall), words.cache.resolve() if words.cache else systems.home(),
     )  # fmt: skip
     story = Story([name for name in words.peers if name != HEADRACE])
-    with harness.bench(f"peers-{secrets.token_hex(4)}.") as bench:
+    with warm.bench(words) as bench:
         repeat(bench, wanted, words, story)
         result = report.report(bench, wanted, words.payments, story, about)
     report.show(result)
