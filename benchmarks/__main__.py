@@ -74,7 +74,7 @@ FULL = {
     "scale": "--payments 100000 --limit-s 5400",
     "restore": "--rows 600000 --repeats 5",
     "micro": "--payments 200000 --keys 1000000",
-    "curve": "--payments 100000 --seconds 20 --warm-up 5",
+    "curve": "--payments 100000 --seconds 20",
     "echo": "--payments 300000 --repeats 5",
     "peers": "--payments 400000 --repeats 5",
 }
