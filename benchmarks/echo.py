@@ -134,9 +134,8 @@ def measure(wanted: argparse.Namespace) -> Found:
             runs.append(run)
             judged += [gate, *more]
         judged += gates.audited(ours.cluster)
-    rate, echo_rate = (
-        harness.spread(rates) for rates in ([run.payments_per_s for run in runs], [one.records_per_s for one in echoed])
-    )
+    rate = harness.spread([run.payments_per_s for run in runs])
+    echo_rate = harness.spread([one.records_per_s for one in echoed])
     judged.append(Gate("echo's repeats agree", report.steady(echo_rate), f"CV {echo_rate['cv']} %"))
     pairs = zip(runs, echoed, strict=True)
     shares = [run.payments_per_s / echo.records_per_s for run, echo in pairs]

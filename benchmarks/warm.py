@@ -1,6 +1,6 @@
 """A warm broker: Java has compiled what it runs often, before anything is measured on it.
 
-In its first minute a new broker takes up to a sixth of two cores to compile itself, and latency is several times what it
+In its first minute a new broker takes up to a quarter of two cores to compile itself, and latency is two to three times what it
 is afterwards. So an open loop goes through the real pipeline first, on topics of its own, and is not counted.
 """
 
