@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks import harness, report
-from benchmarks.generator import Score, generate
+from benchmarks.generator import Score, Sent, generate
 from benchmarks.harness import Bench, say
 from benchmarks.processes import Address, heard, process
-from benchmarks.system import Shape, crew_of, prepare
+from benchmarks.system import Shape, Watch, crew_of, prepare
+from topologies import topics
 
 SECONDS = 60.0
 """The protocol's warm-up of a JVM."""
@@ -40,11 +41,12 @@ def bench(wanted: argparse.Namespace) -> Iterator[Bench]:
 
 
 def warm_up(bench: Bench, seconds: float) -> None:
-    """Payments at a steady rate, for so many seconds. Raises Void."""
+    """Payments at a steady rate, for so many seconds, until the last of them has ended. Raises Void."""
     say(f"warming the broker up for {seconds:.0f} s")
     prepare(bench, SHAPE)
     score = Score("poisson", RATE, seconds, SHAPE.accounts, SHAPE.partitions, SHAPE.seed)
-    with crew_of(bench, SHAPE.workers), process(generate, Address.of(bench.cluster), score) as generator:
+    with crew_of(bench, SHAPE.workers) as crew, process(generate, Address.of(bench.cluster), score) as generator:
         generator.send("make it")
         heard(generator, "generator", PATIENCE_S)
-        heard(generator, "generator", seconds + PATIENCE_S)
+        sent: Sent = heard(generator, "generator", seconds + PATIENCE_S)
+        Watch(bench, crew, {}).wait(topics.EVENTS.name, sum(sent.by_partition))
