@@ -6,7 +6,8 @@
 BENCH is `quick` (small sizes, to see that all works: never quoted) or `full`. A part's result stands in
 `<results>/<BENCH>/<part>.json`, with a hash of the sources and the words that it was run with: where one of them differs,
 or the result is void, the part is run anew. Results are under HEADRACE_HOME, default .headrace, or where
---results says. Latency takes its rates from what `sustained` has found, unless --sustained names one.
+--results says. Latency takes its rates from what `sustained` has found, unless --sustained names one. `--docs FILE` puts what
+all kept parts printed into a document.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from benchmarks import harness, report
+from benchmarks import harness, page, report
 from benchmarks.harness import ROOT, say
 from benchmarks.report import Result
 
@@ -129,8 +130,9 @@ def run(part: Part) -> tuple[int, Result | None]:
     except ValueError:
         lines.append(last)
         found = None
-    sys.stderr.write("\n".join([*lines, ""]))
-    return done.returncode, found if isinstance(found, dict) else None
+    printed = "\n".join([*lines, ""])
+    sys.stderr.write(printed)
+    return done.returncode, {**found, "printed": printed} if isinstance(found, dict) else None
 
 
 def with_rates(part: Part, found: list[Kept], sustained: float | None) -> Part:
@@ -216,22 +218,31 @@ def parsed() -> argparse.Namespace:
     )
     home = Path(os.environ.get("HEADRACE_HOME") or ROOT / ".headrace")
     words.add_argument("--results", type=Path, default=home / "bench", help="folder of the results")
+    words.add_argument("--docs", type=Path, help="puts what the kept parts printed between the marks of this document")
     words.add_argument("--json", action="store_true", help="one JSON object on the last line of standard output")
     found = words.parse_args()
     if found.bench not in WORDS:
         words.error(f"BENCH={found.bench} is neither quick nor full")
     if found.part not in (None, *PARTS):
         words.error(f"PART={found.part} is none of {', '.join(PARTS)}")
+    if found.docs is not None:
+        try:
+            page.around(found.docs)
+        except (OSError, page.NoPlace) as error:
+            words.error(str(error))
     return found
 
 
 def main() -> int:
-    """0: all valid; 1: one is void; 3: no Kafka answers."""
+    """0: all valid; 1: one is void; 2: wrong usage; 3: no Kafka answers."""
     wanted, marked = parsed(), marks()
-    found = all_of(parts(wanted.bench, wanted.part), wanted.results / wanted.bench, marked, wanted.sustained)
+    folder = wanted.results / wanted.bench
+    found = all_of(parts(wanted.bench, wanted.part), folder, marked, wanted.sustained)
     print(report.table(["part", "", ""], rows(found)))
     if wanted.bench == "quick":
         print("BENCH=quick: small sizes, to see that all works. Quote none of it; BENCH=full measures.")
+    if wanted.docs is not None:
+        page.write(wanted.docs, page.results(folder, PARTS))
     if wanted.json:
         print(json.dumps(summary(found, wanted.bench, marked)))
     return max(
