@@ -18,6 +18,7 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
+    Env,
     Options,
     Rdict,
     ReadOptions,
@@ -85,6 +86,10 @@ def open_options(limits: Limits) -> Options:
     options.set_write_buffer_manager(WriteBufferManager(limits.memtables_mb << 20, allow_stall=False))
     options.set_max_write_buffer_number(3)
     options.set_max_background_jobs(1)
+    # Compactions come in bursts of a whole core; payments go first, and what is left is enough for them.
+    background = Env()
+    background.lower_thread_pool_cpu_priority()
+    options.set_env(background)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     options.set_max_open_files(128)

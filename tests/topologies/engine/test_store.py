@@ -1,5 +1,9 @@
 """A store that can't be trusted is never used: it is moved aside, and what made it unusable is told."""
 
+import os
+from itertools import count
+from pathlib import Path
+
 import pytest
 
 from topologies.engine.errors import StoreCorrupt, StoreFailed
@@ -123,3 +127,24 @@ def test_a_failed_write_ends_in_an_error_that_names_the_store(stores, folder):
     store.close()
     with pytest.raises(StoreFailed, match=str(folder)):
         store.write(ROWS[:1], None)
+
+
+def niceness(name):
+    """Of this process's threads with a name, by their numbers."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            found[task.name] = os.getpriority(os.PRIO_PROCESS, int(task.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are told by Linux alone")
+def test_compactions_give_way_to_payments(folder):
+    """A burst of them takes no core from a worker that has payments to decide."""
+    store = rocksdb_stores(Limits(memtable_mb=1)).open(folder)
+    for piece in count():
+        if 19 in niceness("rocksdb:low").values():
+            break
+        assert piece < 2_000, f"200 MB were written, and no compaction began: {niceness('rocksdb:low')}"
+        store.write([(os.urandom(16), os.urandom(1_000)) for _ in range(100)], None)
+    store.close()
