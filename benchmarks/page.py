@@ -16,13 +16,17 @@ class NoPlace(Exception):
 
 
 def results(folder: Path, names: Iterable[str]) -> list[Result]:
-    """What is kept of these parts, in their order. A part that was never run, or broken off while it was written, is left out."""
+    """What is kept of these parts, in their order; a part that was never run, or broken off while it was written, is left out.
+
+    So is one that was kept before what it printed was kept with it.
+    """
     found = []
     for name in names:
         try:
-            found.append(json.loads((folder / f"{name}.json").read_text()))
+            one = json.loads((folder / f"{name}.json").read_text())
         except (OSError, ValueError):
             continue
+        found += [one] if "printed" in one else []
     return found
 
 
