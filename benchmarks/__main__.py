@@ -4,7 +4,7 @@
     PART=latency python -m benchmarks
 
 BENCH is `quick` (small sizes, to see that all works: never quoted) or `full`. A part's result stands in
-`<results>/<BENCH>/<part>.json`, with a hash of the sources and the words that it was run with: where one of them differs,
+`<results>/<BENCH>/<part>.json`, with a hash of the sources, the Python and the words that it was run with: where one of them differs,
 or the result is void, the part is run anew. Results are under HEADRACE_HOME, default .headrace, or where
 --results says. Latency takes its rates from what `sustained` has found, unless --sustained names one. `--docs FILE` puts what
 all kept parts printed into a document.
@@ -70,7 +70,7 @@ QUICK = {
     "peers": f"--payments 10000 --repeats 2 {COLD}",
 }
 FULL = {
-    "throughput": "--payments 200000 --repeats 5",
+    "throughput": "--payments 200000 --repeats 5 --workers 4",
     "roles": "--payments 150000 --repeats 3",
     "sustained": "--start 7000",
     "latency": "--arrival both",
@@ -90,13 +90,13 @@ def parts(size: Size, only: str | None) -> list[Part]:
 
 
 def marks() -> Result:
-    """What a result must be of to be taken for today's: the sources as they are. A commit of words alone changes nothing."""
+    """What a result must be of to be taken for today's: sources and Python as they are. A commit of words alone changes nothing."""
     digest = sha256()
     places = [ROOT / name for name in SOURCES]
     for path in sorted(path for place in places for path in (place, *place.rglob("*")) if path.is_file()):
         if path.suffix != ".pyc":
             digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return {"sources": digest.hexdigest()[:16]}
+    return {"sources": digest.hexdigest()[:16], "python": sys.version}
 
 
 def kept(part: Part, folder: Path, marked: Result) -> Result | None:
@@ -123,8 +123,14 @@ def run(part: Part) -> tuple[int, Result | None]:
     """Runs a part with the terminal as its own; its exit code and its JSON."""
     say(f"== {part.name} {shlex.join(part.words)}")
     words = [sys.executable, "-m", f"benchmarks.{part.name}", *part.words, "--json"]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    *lines, last = done.stdout.splitlines() or [""]
+    child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        heard, _ = child.communicate()
+    except BaseException:
+        child.terminate()  # it takes its broker and workers down itself
+        child.wait()
+        raise
+    *lines, last = heard.splitlines() or [""]
     try:
         found = json.loads(last)
     except ValueError:
@@ -132,7 +138,7 @@ def run(part: Part) -> tuple[int, Result | None]:
         found = None
     printed = "\n".join([*lines, ""])
     sys.stderr.write(printed)
-    return done.returncode, {**found, "printed": printed} if isinstance(found, dict) else None
+    return child.returncode, {**found, "printed": printed} if isinstance(found, dict) else None
 
 
 def with_rates(part: Part, found: list[Kept], sustained: float | None) -> Part:
@@ -236,6 +242,7 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     """0: all valid; 1: one is void; 2: wrong usage; 3: no Kafka answers."""
     wanted, marked = parsed(), marks()
+    harness.end_cleanly()
     folder = wanted.results / wanted.bench
     found = all_of(parts(wanted.bench, wanted.part), folder, marked, wanted.sustained)
     print(report.table(["part", "", ""], rows(found)))

@@ -137,7 +137,7 @@ def closing(told: Result) -> None:
     """The end of every table: the machine, gates, goals, and whether it counts."""
     about = told["machine"]
     print(
-        f"machine  {about['cpu']}, {about['cores']} cores, steal {about['steal_pct']} %, load {about['load_average']}, git {told['git']}"
+        f"machine  {about['cpu']}, {about['cores']} cores, steal {about['steal_pct']} %, load {about['load_average']}, loop {about['python_loop_ms']} ms, git {told['git']}"
     )
     if told["versions"]["kafka"] != "none":
         print("Mind: replication 1, no fsync, no TLS, no network; broker, workers and observer share these cores.")
@@ -183,6 +183,7 @@ def run(
     show: Callable[[Result], None],
 ) -> int:
     """Measures, prints, and gives the exit code: 0 valid, 1 void, 3 no Kafka answers."""
+    harness.end_cleanly()
     story = Story.begun(benchmark)
     try:
         told = written(story, measure(wanted))

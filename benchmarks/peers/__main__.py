@@ -117,6 +117,7 @@ def repeat(bench: Bench, wanted: Wanted, words: argparse.Namespace, story: Story
 
 def main() -> int:
     """0: valid; 1: void."""
+    harness.end_cleanly()
     words = parsed()
     about = {"started_at": datetime.now(UTC).isoformat(timespec="seconds"), "steal": harness.Steal()}
     wanted = Wanted(

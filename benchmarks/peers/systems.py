@@ -63,14 +63,14 @@ class Peer(NamedTuple):
 
 
 def _ours(told: job.Told, _cache: Path) -> list[Launch]:
-    """Two worker processes of this installation's engine."""
+    """Worker processes of this installation's engine."""
     command = [sys.executable, "-m", "benchmarks.peers.headrace_job"]
     mine = [json.dumps(told._replace(worker=number)._asdict()) for number in range(told.workers)]
     return [(command, {job.VARIABLE: one, "PYTHONPATH": str(ROOT)}) for one in mine]
 
 
 def _python(environment: str, *words: str) -> Callable[[job.Told, Path], list[Launch]]:
-    """Two worker processes of a Python peer."""
+    """Worker processes of a Python peer."""
 
     def launch(told: job.Told, cache: Path) -> list[Launch]:
         python = environments.python_of(environment, cache)
@@ -153,7 +153,8 @@ def _seconds() -> tuple[Variant, ...]:
     polls = {"consumer_poll_timeout": 0.1, "max_partition_buffer_size": 1_000}
     one = (Variant(f"one topic, commit interval {s} s", {"commit_interval": s}, loops=True) for s in (1, 0.1, 0.2, 5))
     two = Variant("two topics, commit interval 1 s", {"commit_interval": 1, **polls})
-    return (*one, two)
+    four = Variant("one topic, commit interval 0.1 s, 4 workers", {"commit_interval": 0.1}, workers=4, loops=True)
+    return (*one, two, four)
 
 
 def _threads() -> tuple[Variant, ...]:
@@ -162,8 +163,8 @@ def _threads() -> tuple[Variant, ...]:
             f"{threads} thread{'s' * (threads > 1)}, commit interval {ms} ms",
             {"threads": threads, "commit_interval_ms": ms},
         )
-        for threads in (2, 1)
-        for ms in (100, 25, 500)
+        for threads, intervals in ((2, (100, 25, 500)), (1, (100, 25, 500)), (4, (100,)))
+        for ms in intervals
     )
 
 
@@ -183,7 +184,8 @@ def _plain(*packages: str) -> dict[str, str]:
 
 PEERS = (
     Peer(
-        HEADRACE_JOB, {"headrace": __version__}, "transfer", (Variant("as it comes", {}),), 1.0, 0.2, _ours, _of_packed,
+        HEADRACE_JOB, {"headrace": __version__}, "transfer",
+        tuple(Variant(f"{workers} workers", {}, workers=workers) for workers in (2, 4)), 1.0, 0.2, _ours, _of_packed,
     ),
     Peer(
         "kafka_streams", {"kafka-streams": KAFKA_VERSION}, "transfer", _threads(), 2.0, 0.5, _streams, _of_changelog,
@@ -202,6 +204,7 @@ PEERS = (
     Peer(
         "naive", _plain("confluent-kafka", "rocksdict"), "transfer, its rows outside the transaction",
         (Variant("1,000 records a transaction", {"records": 1_000}),
+         Variant("1,000 records a transaction, 4 workers", {"records": 1_000}, workers=4),
          Variant("1 record a transaction", {"records": 1}, 0.05)), 0.5, 0.2,
         _python("plain", "benchmarks.peers.naive"), _of_stores,
     ),
