@@ -3,7 +3,8 @@
     python -m benchmarks.echo --payments 200000 --repeats 5 --json
 
 Echo is confluent-kafka alone (benchmarks/peers/echo.py): each worker has its own partitions and writes every intent
-once, to one topic; headrace reads two records a payment and writes about ten. Both are drained in turn, echo first.
+once, to one topic; headrace reads two records a payment and writes about four. Both are drained in turn, echo first, which
+gets five times as many intents, so that its drain takes seconds too, and begins when all of its processes are ready.
 """
 
 import argparse
@@ -14,11 +15,12 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from benchmarks import gates, harness, report, warm
 from benchmarks.harness import ROOT, Bench, Gate, say
+from benchmarks.peers.echo import GO, READY
 from benchmarks.peers.job import VARIABLE, Told
 from benchmarks.report import Found, Result
 from benchmarks.system import STALL_S, WARM_UP, Shape, Void, drained, ends, prepare, publish
@@ -28,7 +30,9 @@ from topologies import topics
 from topologies.engine.admin import create_topics
 from topologies.payments import PLANS
 
-STOP_S = 20.0
+STOP_S, READY_S = 20.0, 60.0
+TIMES = 5
+"""So many times the payments go through the echo, which is that much faster at least."""
 
 
 class Echoed(NamedTuple):
@@ -48,13 +52,13 @@ def told(bench: Bench, shape: Shape, worker: int) -> Told:
     return Told(
         bootstrap=bench.cluster.bootstrap, intents=intents, credits=credits_, events=events,
         group=f"{bench.cluster.prefix}echo", folder=str(bench.home), worker=worker, workers=shape.workers,
-        partitions=shape.partitions, opening=0, options={},
+        partitions=shape.partitions, opening=0, options={GO: str(bench.home / GO)},
     )  # fmt: skip
 
 
 @contextmanager
 def echoes(bench: Bench, shape: Shape) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Echo processes; they are stopped at the end."""
+    """Echo processes, which begin together; they are stopped at the end. Raises Void."""
     bench.home.mkdir(parents=True, exist_ok=True)
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -63,6 +67,7 @@ def echoes(bench: Bench, shape: Shape) -> Iterator[list[subprocess.Popen[bytes]]
             with (bench.home / f"echo-{worker}.log").open("wb") as log:
                 words = [sys.executable, "-m", "benchmarks.peers.echo"]
                 running.append(subprocess.Popen(words, cwd=ROOT, env={**os.environ, **more}, stdout=log, stderr=log))
+        begin(bench, running)
         yield running
     finally:
         for process in running:
@@ -73,6 +78,16 @@ def echoes(bench: Bench, shape: Shape) -> Iterator[list[subprocess.Popen[bytes]]
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def begin(bench: Bench, running: list[subprocess.Popen[bytes]]) -> None:
+    """Lets all echoes begin when the last of them is ready. Raises Void."""
+    deadline = monotonic() + READY_S
+    while len(list(bench.home.glob(f"{READY}-*"))) < len(running):
+        if monotonic() > deadline or any(process.poll() is not None for process in running):
+            raise Void(f"an echo did not start within {READY_S:.0f} s; its log is in {bench.home}")
+        sleep(0.01)
+    (bench.home / GO).touch()
 
 
 def watched(bench: Bench, running: list[subprocess.Popen[bytes]], total: int, starts: dict[Place, int]) -> Echoed:
@@ -128,7 +143,7 @@ def measure(wanted: argparse.Namespace) -> Found:
         for number in range(1, wanted.repeats + 1):
             other = harness.fresh(bench, f"echo{number}")
             create_topics(other.cluster, PLANS.values(), shape.partitions, 1)
-            found, gate = echo_run(other, shape, wanted.payments, number)
+            found, gate = echo_run(other, shape, TIMES * wanted.payments, number)
             run, more = drained(ours, shape, wanted.payments, number)
             echoed.append(found)
             runs.append(run)

@@ -5,16 +5,20 @@ The settings are librdkafka's for throughput: large batches, no wait in a retry
 """
 
 import signal
+from pathlib import Path
+from time import sleep
 from types import FrameType
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.peers.job import told
+from benchmarks.peers.job import Told, told
 
 RECORDS = 5_000
 """Of one transaction, at most."""
 CALL_S = 30.0
+GO, READY = "go", "ready"
+"""Option with the path of a file that every worker waits for when it is ready, and the name, before its number, of what says so."""
 
 
 def clients(tuning: dict[str, Any]) -> tuple[Consumer, Producer]:
@@ -64,10 +68,19 @@ def commit(consumer: Consumer, producer: Producer, ends: dict[tuple[str, int], i
     producer.commit_transaction(CALL_S)
 
 
+def together(wanted: Told, stop: Stop) -> None:
+    """Waits for the other workers, where that is wanted."""
+    if GO in wanted.options:
+        (Path(wanted.folder) / f"{READY}-{wanted.worker}").touch()
+        while not (stop or Path(wanted.options[GO]).exists()):
+            sleep(0.001)
+
+
 def main() -> None:
     """Runs until SIGTERM."""
     stop, wanted = Stop(), told()
     consumer, producer = clients({"fetch.queue.backoff.ms": 10})
+    together(wanted, stop)
     consumer.assign([TopicPartition(wanted.intents, number, 0) for number in wanted.mine()])
     while not stop:
         messages = consumer.consume(1, 0.05) + consumer.consume(RECORDS - 1, 0)
