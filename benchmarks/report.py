@@ -133,12 +133,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     )
 
 
+def machine_line(told: Result) -> str:
+    """The machine, its load, what a fixed loop takes in its Python, and the commit."""
+    about = told["machine"]
+    return (
+        f"machine  {about['cpu']}, {about['cores']} cores, steal {about['steal_pct']} %, load {about['load_average']}, "
+        f"loop {about['python_loop_ms']} ms, git {told['git']}"
+    )
+
+
 def closing(told: Result) -> None:
     """The end of every table: the machine, gates, goals, and whether it counts."""
-    about = told["machine"]
-    print(
-        f"machine  {about['cpu']}, {about['cores']} cores, steal {about['steal_pct']} %, load {about['load_average']}, loop {about['python_loop_ms']} ms, git {told['git']}"
-    )
+    print(machine_line(told))
     if told["versions"]["kafka"] != "none":
         print("Mind: replication 1, no fsync, no TLS, no network; broker, workers and observer share these cores.")
     failed = [gate for gate in told["gates"] if not gate["ok"]]

@@ -7,6 +7,7 @@ from benchmarks import harness
 from benchmarks.harness import Bench, Gate
 from benchmarks.peers.rounds import HEADRACE, Run, Wanted
 from benchmarks.peers.systems import BY_NAME, HEADRACE_JOB
+from benchmarks.report import machine_line
 from topologies.engine.limits import LIMITS
 
 GOALS = {"kafka_streams": 2.0, "quix": 8.0, "faust": 20.0}
@@ -163,8 +164,7 @@ def show(result: dict[str, Any]) -> None:
     for name, reason in result["unavailable"].items():
         print(f"{name} can't be run here: {reason}")
     _show_trouble(result)
-    about = result["machine"]
-    print(f"machine  {about['cpu']}, {about['cores']} cores, steal {about['steal_pct']} %")
+    print(machine_line(result))
     print("Mind: replication 1, no fsync, no TLS, no network; broker, workers and observer share these cores.")
     base = base_of([peer["name"] for peer in result["peers"]])
     print(f"Ratio: {base} over the peer, repeat by repeat. headrace does its whole core, all others the common job.")
