@@ -115,6 +115,15 @@ def test_a_result_of_something_else_is_made_anew(tmp_path, monkeypatch, marks, w
     assert bench.kept(PART, tmp_path, MARKS)["new"]
 
 
+def test_a_result_of_another_python_is_none(tmp_path, monkeypatch):
+    """Two builds of one release differ by a tenth of a payment's time."""
+    monkeypatch.setattr("sys.version", "3.11.2 (main, Apr 28 2025) [another build]")
+    bench.keep(PART, tmp_path, bench.marks(), told(FINE))
+    assert bench.kept(PART, tmp_path, bench.marks())
+    monkeypatch.undo()
+    assert bench.kept(PART, tmp_path, bench.marks()) is None
+
+
 def test_half_a_result_is_none(tmp_path):
     """A run that was ended in the middle of writing."""
     (tmp_path / PART.file).write_text('{"schema": "headr')
