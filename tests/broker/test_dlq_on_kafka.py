@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from builders import an_intent
@@ -130,6 +131,29 @@ def test_who_was_overtaken_writes_nothing(cluster):
         second.begin()
         with pytest.raises(Taken, match="press again"):
             first.write([move_of(choice, 5, "first")])
+        second.write([move_of(choice, 5, "second")])
+    assert receipted(cluster) == {choice.letter.id}
+    assert completed(cluster) == 1
+
+
+def test_who_is_overtaken_while_he_writes_is_told_so(cluster):
+    """His client hears of it between two records, and then refuses the next one without saying why."""
+    astray(cluster, 1)
+    with Reader(cluster.config) as reader:
+        [choice] = choose(reader, Wish(), cluster.prefix)
+    with Redriver(cluster.config, 4) as first, Redriver(cluster.config, 4) as second:
+        first.begin()
+
+        def slowly():
+            yield move_of(choice, 5, "first")
+            second.begin()
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                yield move_of(choice, 5, "first")
+                time.sleep(0.01)
+
+        with pytest.raises(Taken, match="press again"):
+            first.write(slowly())
         second.write([move_of(choice, 5, "second")])
     assert receipted(cluster) == {choice.letter.id}
     assert completed(cluster) == 1

@@ -161,7 +161,8 @@ class Redriver:
             self._stop_if_hopeless(found)
         try:
             self._retry(lambda: producer.abort_transaction(LIMITS.call_s))
-        except KafkaException:
+        except KafkaException as failed:
+            self._stop_if_hopeless(failed.args[0])  # produce() says of a fenced client only that it is broken
             self._refused = None  # the next begin() ends it
         if self._refused is not None:
             raise Refused(*self._refused) from error

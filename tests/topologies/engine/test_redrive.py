@@ -125,6 +125,13 @@ def test_who_is_fenced_does_not_fight(redriver, call):
     assert "abort" not in Client.calls
 
 
+def test_who_was_fenced_between_two_records_is_told_so(redriver):
+    """`produce` says only that the client is broken; the abort says why."""
+    Client.script = {"produce": [FATAL], "abort": [FENCED]}
+    with pytest.raises(Taken, match="press again"):
+        redriver.write([move()])
+
+
 def test_a_record_that_kafka_does_not_take_is_named(redriver):
     """By the client at once, or by the broker at delivery: nothing of its transaction is written."""
     Client.script = {"produce": [TOO_LARGE]}
