@@ -74,7 +74,7 @@ FULL = {
     "roles": "--payments 150000 --repeats 3",
     "sustained": "--start 7000",
     "latency": "--arrival both",
-    "scale": "--payments 100000 --limit-s 2400",
+    "scale": "--payments 100000 --limit-s 4800",
     "restore": "--rows 600000 --repeats 5",
     "micro": "--payments 200000 --keys 1000000",
     "curve": "--payments 100000 --seconds 20",
