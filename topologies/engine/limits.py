@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 WITHOUT_ROWS_MB = 200
 """The interpreter with its libraries (64, measured), the clients' queues, the inboxes, a step and its outputs."""
-ROWS_PER_MB = 600
-"""Rows of accounts and of profiles with a long history, as Python's objects: 0.5 and 1 to 5 KiB, measured."""
+ROWS_PER_MB = 1_500
+"""Rows of accounts and of profiles with their keys: 0.2 and 0.3 to 1.3 KiB, measured."""
 LEAST_ROWS = 100
 
 
@@ -47,9 +47,9 @@ class Limits:
     """What a worker takes at most, about; what RocksDB, the client and a step don't need is for rows."""
     store_cache_mb: int = 64
     """RocksDB's block cache per worker."""
-    memtable_mb: int = 16
+    memtable_mb: int = 32
     """RocksDB's write buffer per partition."""
-    memtables_mb: int = 96
+    memtables_mb: int = 128
     """RocksDB's write buffers of all partitions."""
     free_disk_mb: int = 1_024
     """Below this the worker pauses its input."""
@@ -63,7 +63,7 @@ class Limits:
 
     @property
     def cached_rows(self) -> int:
-        """Decoded rows that a worker keeps in memory, over all its tables."""
+        """Rows that a worker keeps in memory, over all its tables."""
         own_mb = self.store_cache_mb + self.memtables_mb + WITHOUT_ROWS_MB
         return max(LEAST_ROWS, (self.memory_mb - own_mb) * ROWS_PER_MB)
 

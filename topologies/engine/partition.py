@@ -15,7 +15,6 @@ from topologies.engine.limits import Limits
 from topologies.engine.recovery import Recovered
 from topologies.engine.seams import Clock
 from topologies.engine.step import UNPROCESSABLE, Parcel, PartitionStep, PartitionTables, Place, Taken
-from topologies.engine.store import encode_rows
 
 ONCE_MORE = 2
 """A record that fails this often alone, one time after another, is a dead letter."""
@@ -171,7 +170,7 @@ class Partition:
         journal = step.journal(self.state.step + 1, alias_offsets, outputs)
         rows: list[tuple[bytes, bytes | None]] = []
         for table, changed in self.tables.changes().items():
-            rows += encode_rows(table, changed)
+            rows += self.state.tables[table].encode(changed)
         again = self.checkpoint.take(len(rows))
         packed = pack(self.state.step + 1, again.base, [*again.rows, *rows])
         return Planned(self, step, outputs, journal, rows, again, packed)

@@ -37,8 +37,10 @@ DAMAGE = ("Corruption", "No such file", "checksum mismatch")
 """What RocksDB says of files that are damaged or gone."""
 PIECE = 2_000
 """Rows per write batch: `write` holds Python's lock."""
-COMPACTION_NICENESS = 5
-"""Above the worker's own. Beside a busy thread that leaves them a quarter of a core; they need less than a tenth."""
+FLUSHES = 8
+"""So many flushed write buffers are compacted at once. Keys of answers are digests, so each time rewrites what is there."""
+COMPACTION_NICENESS = 8
+"""Above the worker's own. Beside a busy thread that leaves them a seventh of a core; they need less than a tenth."""
 
 
 def encode_row(row: Any) -> bytes:
@@ -87,6 +89,7 @@ def open_options(limits: Limits) -> Options:
     options.set_write_buffer_size(limits.memtable_mb << 20)
     options.set_write_buffer_manager(WriteBufferManager(limits.memtables_mb << 20, allow_stall=False))
     options.set_max_write_buffer_number(3)
+    options.set_level_zero_file_num_compaction_trigger(FLUSHES)
     options.set_max_background_jobs(1)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
@@ -232,7 +235,7 @@ class Stores:
 
 
 class RowCache:
-    """How many decoded rows a worker keeps: each table that keeps any has an equal share. Made anew with each recovery."""
+    """How many rows a worker keeps in memory: each table that keeps any has an equal share. Made anew with each recovery."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -247,7 +250,10 @@ class RowCache:
 
 
 class StoreTable:
-    """The committed rows of one table: a bounded cache of decoded rows over the store."""
+    """The committed rows of one table: a bounded cache over the store.
+
+    It keeps rows as their bytes: as Python's objects they are scattered over the heap, and slow down all that is done beside them.
+    """
 
     def __init__(self, store: Store, spec: TableSpec, cache: RowCache) -> None:
         self._store = store
@@ -255,8 +261,10 @@ class StoreTable:
         self._row = spec.row
         self._name = spec.name
         self._prefix = f"{spec.name}\x00"
-        self._young: dict[str, Any] = {}
-        self._old: dict[str, Any] = {}
+        self._young: dict[str, bytes] = {}
+        self._old: dict[str, bytes] = {}
+        self._encoded: tuple[Mapping[str, Any | None], list[tuple[bytes, bytes | None]]] = {}, []
+        """The changes that were encoded last, and their rows."""
         self._absent: set[str] = set()
         """Keys that a prefetch did not find; forgotten with the next commit."""
         self._least = ""
@@ -270,22 +278,20 @@ class StoreTable:
 
     def get(self, key: str) -> Any | None:
         """The committed row."""
-        row = self._young.get(key)
-        if row is not None:
-            return row
-        row = self._old.get(key)
-        if row is None:
-            if key in self._absent:
-                return None
-            data = self._store.get((self._prefix + key).encode())
+        data = self._young.get(key)
+        if data is None:
+            data = self._old.get(key)
             if data is None:
-                return None
-            row = self._row(*orjson.loads(data))
-        self._remember(key, row)
-        return row
+                if key in self._absent:
+                    return None
+                data = self._store.get((self._prefix + key).encode())
+                if data is None:
+                    return None
+            self._remember(key, data)
+        return self._row(*orjson.loads(data))
 
-    def _remember(self, key: str, row: Any) -> None:
-        self._young[key] = row
+    def _remember(self, key: str, data: bytes) -> None:
+        self._young[key] = data
         self._turn_over()
 
     def _turn_over(self) -> None:
@@ -311,7 +317,7 @@ class StoreTable:
             if data is None:
                 self._absent.add(key)
             else:
-                self._remember(key, self._row(*orjson.loads(data)))
+                self._remember(key, data)
 
     def first(self, before: str, most: int) -> list[tuple[str, Any]]:
         """At most `most` committed rows before `before`, in key order."""
@@ -335,6 +341,12 @@ class StoreTable:
         rows = self._store.rows(prefix + key.encode(), prefix, most)
         return [(k[len(prefix) :].decode(), self._row(*orjson.loads(data))) for k, data in rows]
 
+    def encode(self, changes: Mapping[str, Any | None]) -> list[tuple[bytes, bytes | None]]:
+        """Changed rows as the store and the changelog have them. `apply` of the same changes keeps these bytes."""
+        rows = encode_rows(self._name, changes)
+        self._encoded = changes, rows
+        return rows
+
     def apply(self, changes: dict[str, Any | None]) -> None:
         """The cache follows a committed step; the store itself is written by its owner.
 
@@ -343,14 +355,18 @@ class StoreTable:
         self._absent.clear()
         if self._least:
             self._least = min([self._least, *(key for key, row in changes.items() if row is not None)])
+        encoded, rows = self._encoded
+        if encoded is not changes:
+            rows = encode_rows(self._name, changes)
+        self._encoded = {}, []
         young, old = self._young, self._old
-        for key, row in changes.items():
-            if row is None:
+        for key, (_, data) in zip(changes, rows, strict=True):
+            if data is None:
                 young.pop(key, None)
                 old.pop(key, None)
                 self.size -= 1
             elif key in young or key in old:
-                young[key] = row
+                young[key] = data
             else:
                 self.size += 1  # a row that was there had been read, so it would be cached
         self._turn_over()

@@ -102,6 +102,39 @@ def test_rows_that_are_not_in_the_cache_are_read_together(tmp_path):
     assert table.get("k49") == Row("x", 49, [["a", 1]])
 
 
+def test_a_row_of_a_step_that_never_happened_is_never_read(tmp_path):
+    """Its bytes were made for the transaction that failed; the next step of the same keys has others."""
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
+    store.write([(row_key("things", key), encode_row(Row(key))) for key in ("a", "b")], {"step": 1})
+    base = StoreTable(store, SPEC, RowCache(100))
+    table = Overlay(base)
+    for number, committed in ((1, False), (2, True), (3, False)):
+        for key in ("a", "b"):
+            table.put(key, table.get(key)._replace(count=number))
+        written = base.encode(table.changed)
+        if committed:
+            store.write(written, {"step": 2})
+            table.keep()
+        else:
+            table.drop()
+    assert [table.get(key).count for key in ("a", "b")] == [2, 2]
+    assert [row.count for _, row in base.first("z", 10)] == [2, 2]
+    table.put("a", Row("a", 9))
+    table.keep()
+    assert table.get("a").count == 9
+    store.close()
+
+
+def test_what_a_reader_does_to_a_row_changes_nothing(tmp_path):
+    """Each reader has a row of its own."""
+    store = rocksdb_stores(Limits()).open(tmp_path / "p0")
+    store.write([(row_key("things", "a"), encode_row(Row("x", 1, ("part",))))], {"step": 1})
+    table = Overlay(StoreTable(store, SPEC, RowCache(100)))
+    table.get("a").parts.clear()
+    assert table.get("a").parts == ["part"]
+    store.close()
+
+
 def test_what_a_store_stands_for_rides_with_its_rows(tmp_path):
     """The offsets are there once the rows are."""
     store = rocksdb_stores(Limits()).open(tmp_path / "p0")
