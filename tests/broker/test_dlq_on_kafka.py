@@ -68,6 +68,14 @@ def astray(cluster, count):
     cluster.settle()
 
 
+def the_only_choice(cluster):
+    """One letter, and where it would go back to."""
+    astray(cluster, 1)
+    with Reader(cluster.config) as reader:
+        [choice] = choose(reader, Wish(), cluster.prefix)
+    return choice
+
+
 def stuck(cluster):
     """All letters, decoded."""
     with Reader(cluster.config) as reader:
@@ -123,9 +131,7 @@ def test_two_people_who_press_at_once_pay_once(cluster):
 
 def test_who_was_overtaken_writes_nothing(cluster):
     """The id is somebody else's by now: his press is refused whole, and says so."""
-    astray(cluster, 1)
-    with Reader(cluster.config) as reader:
-        [choice] = choose(reader, Wish(), cluster.prefix)
+    choice = the_only_choice(cluster)
     with Redriver(cluster.config, 4) as first, Redriver(cluster.config, 4) as second:
         first.begin()
         second.begin()
@@ -138,9 +144,7 @@ def test_who_was_overtaken_writes_nothing(cluster):
 
 def test_who_is_overtaken_while_he_writes_is_told_so(cluster):
     """His client hears of it between two records, and then refuses the next one without saying why."""
-    astray(cluster, 1)
-    with Reader(cluster.config) as reader:
-        [choice] = choose(reader, Wish(), cluster.prefix)
+    choice = the_only_choice(cluster)
     with Redriver(cluster.config, 4) as first, Redriver(cluster.config, 4) as second:
         first.begin()
 
