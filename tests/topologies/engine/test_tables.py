@@ -1,5 +1,6 @@
 """One contract for every table: in memory, and RocksDB under an overlay."""
 
+import tracemalloc
 from typing import NamedTuple
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.tables import MemoryTable, TableSpec
-from topologies.engine.limits import Limits
+from topologies.engine.limits import WITHOUT_ROWS_MB, Limits
 from topologies.engine.memory import MemoryBase
 from topologies.engine.overlay import Overlay
 from topologies.engine.store import RowCache, StoreTable, encode_row, rocksdb_stores, row_key
@@ -185,3 +186,29 @@ def test_all_tables_of_a_worker_keep_no_more_rows_than_it_has_memory_for(tmp_pat
 def test_the_row_cache_follows_from_the_memory_that_is_set():
     """More memory, more rows; little memory still works."""
     assert Limits(memory_mb=1_024).cached_rows > Limits(memory_mb=512).cached_rows > Limits(memory_mb=1).cached_rows > 0
+
+
+def test_a_full_cache_of_accounts_and_profiles_takes_no_more_memory_than_is_set(tmp_path):
+    """Half of the rows are accounts, half profiles of debtors with 20 payments."""
+    budget_mb, without = 8, Limits(memory_mb=0)
+    memory_mb = budget_mb + without.store_cache_mb + without.memtables_mb + WITHOUT_ROWS_MB
+    most = Limits(memory_mb=memory_mb).cached_rows
+    numbers = list(range(354_000_000, 354_000_020))
+    flow = ("EUR", 20, 40_000, 90_000_000, numbers, [1] * 20, [12_345] * 20)
+    rows = {"accounts": Row("EUR", 123_456, ("ACTIVE", 12)), "profiles": Row((flow,), 0, (" abcd" * 20, "", None))}
+    cache, store = RowCache(most), rocksdb_stores(Limits()).open(tmp_path / "p0")
+    keys = [f"account-{n:08d}" for n in range(most)]
+    tables = [StoreTable(store, SPEC._replace(name=name), cache) for name in rows]
+    for name, row in rows.items():
+        store.write([(row_key(name, key), encode_row(row)) for key in keys], None)
+    tracemalloc.start()
+    try:
+        for begin in range(0, most, 1_000):
+            for table in tables:
+                table.prefetch(keys[begin : begin + 1_000])
+        _, used = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        store.close()
+    assert most <= 2 * sum(table.kept for table in tables) <= 2 * most
+    assert used < budget_mb << 20
